@@ -1,0 +1,124 @@
+/** `holdfast-repository.json`: what says that a folder is a repository, and which one. */
+import { randomBytes } from 'node:crypto'
+import { link, lstat, mkdir, readFile, readdir, realpath, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { HoldfastError } from '../domain/errors.ts'
+import { syncFolder, writeDurably } from './durable-files.ts'
+import { errnoOf, onFiles } from './file-errors.ts'
+import { MARKER_FILE, checkRoot, vmsFolder } from './paths.ts'
+import { PROBE_PREFIX } from './storage-probe.ts'
+
+const FORMAT_VERSION = 1
+const TEMPORARY_PREFIX = `.${MARKER_FILE}.`
+
+const marker = z.looseObject({ id: z.string().min(1), format_version: z.int(), created_at: z.string() })
+
+/** Makes `root` the repository `id`, or checks that it is. `REPO_INVALID` when it is another's, or holds files that are not ours. Idempotent. */
+export async function initializeRoot(root: string, id: string): Promise<void> {
+  await onFiles(root, 'prepare the folder', async () => {
+    await mkdir(root, { recursive: true, mode: 0o700 })
+    // A link may lead into a system folder that the path itself does not show.
+    checkRoot(await realpath(root))
+    if ((await readMarkerId(root)) === null) await adopt(root, id)
+  })
+  await checkMarker(root, id)
+  await onFiles(root, 'prepare the folder', () => mkdir(vmsFolder(root), { recursive: true, mode: 0o700 }))
+}
+
+/**
+ * Checks that `root` is the repository `id` now. Asked before every use: under a share that is not mounted lies an empty folder,
+ * and an empty folder must never pass for a repository without backups.
+ * `REPO_UNAVAILABLE` when the marker is gone, `REPO_INVALID` when it names another repository.
+ */
+export async function checkMarker(root: string, id: string): Promise<void> {
+  const found = await onFiles(root, `read ${MARKER_FILE}`, () => readMarkerId(root))
+  if (found === id) return
+  if (found === null) {
+    throw new HoldfastError(
+      'REPO_UNAVAILABLE',
+      `${root} holds no ${MARKER_FILE}: the disk or share is not mounted, or was emptied.`,
+      {
+        details: { path: root, repository_id: id },
+      },
+    )
+  }
+  throw new HoldfastError(
+    'REPO_INVALID',
+    `${root} is repository "${found}", not "${id}": give each repository a folder of its own.`,
+    {
+      details: { path: root, repository_id: id, found_repository_id: found },
+    },
+  )
+}
+
+async function readMarkerId(root: string): Promise<string | null> {
+  let text: string
+  try {
+    text = await readFile(join(root, MARKER_FILE), 'utf8')
+  } catch (error) {
+    // ENOENT of the folder itself ends here too: both mean that no repository can be seen.
+    if (errnoOf(error) === 'ENOENT') return null
+    throw error
+  }
+  return markerIdIn(text, root)
+}
+
+function markerIdIn(text: string, root: string): string {
+  const parsed = marker.safeParse(jsonOrNull(text))
+  if (!parsed.success) throw invalid(root, `its ${MARKER_FILE} is damaged`)
+  if (parsed.data.format_version !== FORMAT_VERSION) {
+    throw invalid(root, `its format version is ${parsed.data.format_version}, this Holdfast knows ${FORMAT_VERSION}`)
+  }
+  return parsed.data.id
+}
+
+function jsonOrNull(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    // The schema refuses null with the one message for every kind of damage.
+    return null
+  }
+}
+
+/** Makes an empty folder ours: the marker appears whole or not at all, and never over another's. */
+async function adopt(root: string, id: string): Promise<void> {
+  await refuseForeignFiles(root)
+  await mkdir(vmsFolder(root), { recursive: true, mode: 0o700 })
+  const temporary = join(root, `${TEMPORARY_PREFIX}${randomBytes(6).toString('hex')}`)
+  const content = { id, format_version: FORMAT_VERSION, created_at: new Date().toISOString() }
+  await writeDurably(temporary, `${JSON.stringify(content, null, 2)}\n`)
+  try {
+    await link(temporary, join(root, MARKER_FILE))
+  } catch (error) {
+    // Another process was first; whose it is now is read next.
+    if (errnoOf(error) !== 'EEXIST') throw error
+  } finally {
+    await rm(temporary, { force: true })
+  }
+  await syncFolder(root)
+}
+
+async function refuseForeignFiles(root: string): Promise<void> {
+  const names = await readdir(root)
+  const foreign = names.filter(
+    (name) => !name.startsWith(TEMPORARY_PREFIX) && !name.startsWith(PROBE_PREFIX) && name !== 'lost+found',
+  )
+  // An empty `vms` is what a crash between the first two steps of `adopt` leaves.
+  if (foreign.length === 1 && foreign[0] === 'vms' && (await isEmptyFolder(vmsFolder(root)))) return
+  if (foreign.length > 0) {
+    throw invalid(
+      root,
+      `it is not empty and holds no ${MARKER_FILE} (first found: "${foreign.sort()[0]}"); choose an empty folder`,
+    )
+  }
+}
+
+async function isEmptyFolder(path: string): Promise<boolean> {
+  return (await lstat(path)).isDirectory() && (await readdir(path)).length === 0
+}
+
+function invalid(root: string, reason: string): HoldfastError {
+  return new HoldfastError('REPO_INVALID', `${root} cannot be a repository: ${reason}.`, { details: { path: root, reason } })
+}

@@ -1,0 +1,224 @@
+import { sql } from 'kysely'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
+import { createTestCatalog, createTestDatabase } from '../test/catalog.ts'
+import type { TestCatalog } from '../test/catalog.ts'
+import { migrateToLatest } from './migrate.ts'
+import * as foundingTables from './migrations/0001-founding-tables.ts'
+import type { Database } from './schema.ts'
+
+/** Every column `schema.ts` promises; the compiler refuses a missing or an invented one. */
+const promised: { [Table in keyof Database]: Record<keyof Database[Table], true> } = {
+  users: { id: true, username: true, password_hash: true, role: true, created_at: true },
+  backup_repositories: {
+    id: true,
+    name: true,
+    repository_type: true,
+    enabled: true,
+    config: true,
+    host_id: true,
+    total_size_bytes: true,
+    used_size_bytes: true,
+    available_size_bytes: true,
+    last_check_at: true,
+    created_at: true,
+    updated_at: true,
+  },
+  vm_contexts: {
+    context_id: true,
+    vm_name: true,
+    source_type: true,
+    config: true,
+    host_id: true,
+    current_status: true,
+    power_state: true,
+    cpu_count: true,
+    memory_mb: true,
+    os_type: true,
+    created_at: true,
+    updated_at: true,
+  },
+  vm_disks: { vm_context_id: true, disk_index: true, disk_key: true, label: true, format: true, size_bytes: true },
+  backup_jobs: {
+    id: true,
+    vm_context_id: true,
+    vm_name: true,
+    repository_id: true,
+    policy_id: true,
+    requested_type: true,
+    backup_type: true,
+    full_reason: true,
+    full_reason_detail: true,
+    status: true,
+    repository_path: true,
+    parent_backup_id: true,
+    consistency: true,
+    compression: true,
+    total_bytes: true,
+    processed_bytes: true,
+    bytes_transferred: true,
+    size_bytes: true,
+    rate_limit_bytes_per_second: true,
+    verification_status: true,
+    verified_at: true,
+    verification_message: true,
+    error_code: true,
+    error_message: true,
+    workflow_id: true,
+    created_at: true,
+    started_at: true,
+    completed_at: true,
+  },
+  backup_disks: {
+    id: true,
+    backup_job_id: true,
+    disk_index: true,
+    disk_key: true,
+    label: true,
+    backup_type: true,
+    full_reason: true,
+    qcow2_path: true,
+    size_bytes: true,
+    file_size_bytes: true,
+    processed_bytes: true,
+    bytes_transferred: true,
+    rate_bytes_per_second: true,
+    resumed_at_bytes: true,
+    attempt: true,
+    disk_change_id: true,
+    blocks_sha256: true,
+    status: true,
+    error_message: true,
+    progress_at: true,
+    completed_at: true,
+  },
+  backup_chains: {
+    id: true,
+    vm_context_id: true,
+    repository_id: true,
+    disk_id: true,
+    full_backup_id: true,
+    latest_backup_id: true,
+    total_backups: true,
+    total_size_bytes: true,
+    created_at: true,
+    updated_at: true,
+  },
+  backup_pins: { backup_id: true, owner_workflow_id: true, reason: true, created_at: true },
+  restore_jobs: {
+    id: true,
+    backup_id: true,
+    vm_name: true,
+    disk_index: true,
+    target_path: true,
+    target_format: true,
+    status: true,
+    total_bytes: true,
+    processed_bytes: true,
+    rate_bytes_per_second: true,
+    resumed_at_bytes: true,
+    error_code: true,
+    error_message: true,
+    workflow_id: true,
+    created_at: true,
+    started_at: true,
+    completed_at: true,
+    target_in_use: true,
+  },
+  idempotency_keys: {
+    user_id: true,
+    idempotency_key: true,
+    request_sha256: true,
+    status_code: true,
+    response: true,
+    created_at: true,
+  },
+}
+
+async function columnsOf(catalog: TestCatalog['catalog']): Promise<Record<string, string[]>> {
+  const { rows } = await sql<{ table: string; column: string }>`
+    select table_name as \`table\`, column_name as \`column\` from information_schema.columns
+    where table_schema = database() and table_name not like 'kysely%'`.execute(catalog)
+  const tables: Record<string, string[]> = {}
+  for (const { table, column } of rows) (tables[table] ??= []).push(column)
+  return Object.fromEntries(Object.entries(tables).map(([table, columns]) => [table, columns.sort()]))
+}
+
+describe('the migrated catalog', () => {
+  let test: TestCatalog
+  beforeAll(async () => {
+    test = await createTestCatalog()
+  })
+  afterAll(() => test.drop())
+
+  it('has exactly the tables and columns of schema.ts', async () => {
+    const expected = Object.fromEntries(Object.entries(promised).map(([table, columns]) => [table, Object.keys(columns).sort()]))
+    expect(await columnsOf(test.catalog)).toEqual(expected)
+  })
+
+  it('compares text exactly in every table', async () => {
+    const { rows } = await sql<{ collation: string }>`
+      select distinct collation_name as collation from information_schema.columns
+      where table_schema = database() and table_name not like 'kysely%' and data_type in ('varchar', 'char', 'text', 'enum')
+    `.execute(test.catalog)
+    expect(rows).toEqual([{ collation: 'utf8mb4_nopad_bin' }])
+  })
+})
+
+describe('migrating', () => {
+  it('does nothing the second time', async () => {
+    const database = await createTestDatabase()
+    onTestFinished(() => database.drop())
+    const catalog = database.open()
+    expect(await migrateToLatest(catalog)).toEqual(['0001-founding-tables'])
+    expect(await migrateToLatest(catalog)).toEqual([])
+  })
+
+  it('runs once when several processes start at the same time', async () => {
+    const database = await createTestDatabase()
+    onTestFinished(() => database.drop())
+    const applied = await Promise.all(Array.from({ length: 5 }, () => migrateToLatest(database.open())))
+    expect(applied.flat()).toEqual(['0001-founding-tables'])
+  })
+
+  it('goes on after a crash half-way', async () => {
+    const database = await createTestDatabase()
+    onTestFinished(() => database.drop())
+    const catalog = database.open()
+    await foundingTables.up(catalog)
+    for (const table of ['backup_pins', 'backup_chains', 'idempotency_keys'] as const)
+      await sql`drop table ${sql.table(table)}`.execute(catalog)
+    expect(await migrateToLatest(catalog)).toEqual(['0001-founding-tables'])
+    expect(Object.keys(await columnsOf(catalog)).sort()).toEqual(Object.keys(promised).sort())
+  })
+
+  it('can be undone', async () => {
+    const database = await createTestDatabase()
+    onTestFinished(() => database.drop())
+    const catalog = database.open()
+    await migrateToLatest(catalog)
+    await foundingTables.down(catalog)
+    expect(await columnsOf(catalog)).toEqual({})
+  })
+
+  it('names the migration that failed, and keeps the ones before it', async () => {
+    const database = await createTestDatabase()
+    onTestFinished(() => database.drop())
+    const catalog = database.open()
+    const broken = { up: async () => void (await sql`alter table nothing_here add column x int`.execute(catalog)) }
+    const list = { '0001-founding-tables': foundingTables, '0002-broken': broken }
+    await expect(migrateToLatest(catalog, list)).rejects.toMatchObject({
+      code: 'INTERNAL',
+      message: expect.stringContaining('Migration "0002-broken"'),
+      details: { migration: '0002-broken' },
+    })
+    expect(await migrateToLatest(catalog)).toEqual([])
+  })
+
+  it('says so when the catalog was written by a newer version', async () => {
+    const database = await createTestDatabase()
+    onTestFinished(() => database.drop())
+    const catalog = database.open()
+    await migrateToLatest(catalog, { '0001-founding-tables': foundingTables, '0002-later': { up: () => Promise.resolve() } })
+    await expect(migrateToLatest(catalog)).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining('newer') })
+  })
+})

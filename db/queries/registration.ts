@@ -1,0 +1,168 @@
+/** Recording VMs and repositories that a mover has looked at. */
+import { HoldfastError } from '../../domain/errors.ts'
+import type { JsonObject, JsonValue } from '../../domain/errors.ts'
+import type { RepositoryType, SourceType } from '../../domain/backup.ts'
+import type { StorageInfo } from '../../domain/storage.ts'
+import type { Catalog } from '../client.ts'
+import { isDuplicateKey } from '../driver-errors.ts'
+import { findRepository } from './repositories.ts'
+import { findVmContext } from './vm-contexts.ts'
+
+export interface NewVm {
+  contextId: string
+  vmName: string
+  sourceType: SourceType
+  hostId: string
+  config: JsonObject
+  powerState: 'on' | 'off' | 'unknown'
+  disks: { index: number; key: string; label: string; format: string; sizeBytes: number }[]
+}
+
+export interface NewRepository {
+  repositoryId: string
+  name: string
+  type: RepositoryType
+  hostId: string
+  config: JsonObject
+}
+
+/** Records the VM with its disks. `VM_EXISTS` when its source on that host already has a VM of this name. Idempotent by context id. */
+export async function insertVm(catalog: Catalog, vm: NewVm): Promise<void> {
+  if (await findVmContext(catalog, vm.contextId)) return
+  await catalog.transaction().execute(async (transaction) => {
+    // The locking read keeps two registrations of one name apart although no unique key could: other sources may use the name too.
+    const namesake = await transaction
+      .selectFrom('vm_contexts')
+      .select('context_id')
+      .where('vm_name', '=', vm.vmName)
+      .where('source_type', '=', vm.sourceType)
+      .where('host_id', '=', vm.hostId)
+      .forUpdate()
+      .executeTakeFirst()
+    if (namesake) throw vmExists(vm, namesake.context_id)
+    await transaction
+      .insertInto('vm_contexts')
+      .values({
+        context_id: vm.contextId,
+        vm_name: vm.vmName,
+        source_type: vm.sourceType,
+        config: JSON.stringify(vm.config),
+        host_id: vm.hostId,
+        power_state: vm.powerState,
+        cpu_count: null,
+        memory_mb: null,
+        os_type: null,
+      })
+      .execute()
+    await transaction
+      .insertInto('vm_disks')
+      .values(vm.disks.map((disk) => vmDiskRow(vm.contextId, disk)))
+      .execute()
+  })
+}
+
+/** Brings what the catalog shows of a VM's disks up to what its source showed. Does nothing when the VM is gone. */
+export async function replaceVmDisks(catalog: Catalog, contextId: string, disks: NewVm['disks']): Promise<void> {
+  await catalog.transaction().execute(async (transaction) => {
+    const vm = await transaction
+      .selectFrom('vm_contexts')
+      .select('context_id')
+      .where('context_id', '=', contextId)
+      .executeTakeFirst()
+    if (!vm || disks.length === 0) return
+    await transaction.deleteFrom('vm_disks').where('vm_context_id', '=', contextId).execute()
+    await transaction
+      .insertInto('vm_disks')
+      .values(disks.map((disk) => vmDiskRow(contextId, disk)))
+      .execute()
+  })
+}
+
+/** `REPO_EXISTS` when the name or the place is taken by another repository. */
+export async function checkRepositoryIsNew(catalog: Catalog, repository: NewRepository): Promise<void> {
+  const others = await catalog
+    .selectFrom('backup_repositories')
+    .select(['id', 'name', 'repository_type', 'host_id', 'config'])
+    .where('id', '<>', repository.repositoryId)
+    .execute()
+  for (const other of others) {
+    if (other.name === repository.name) throw repositoryExists(repository, 'name', other.id)
+    const samePlace =
+      other.host_id === repository.hostId &&
+      placeOf(other.repository_type, other.config) === placeOf(repository.type, repository.config)
+    if (samePlace) throw repositoryExists(repository, 'place', other.id)
+  }
+}
+
+/** Records the repository and what its storage holds. `REPO_EXISTS` when the name was taken meanwhile. Idempotent by id. */
+export async function insertRepository(catalog: Catalog, repository: NewRepository, storage: StorageInfo): Promise<void> {
+  if (await findRepository(catalog, repository.repositoryId)) return
+  try {
+    await catalog
+      .insertInto('backup_repositories')
+      .values({
+        id: repository.repositoryId,
+        name: repository.name,
+        repository_type: repository.type,
+        config: JSON.stringify(repository.config),
+        host_id: repository.hostId,
+        ...storageColumns(storage),
+      })
+      .execute()
+  } catch (error) {
+    if (isDuplicateKey(error)) throw repositoryExists(repository, 'name', null)
+    throw error
+  }
+}
+
+/** What a look at the repository's storage found. Does nothing when it is not registered. */
+export async function updateStorage(catalog: Catalog, repositoryId: string, storage: StorageInfo): Promise<void> {
+  await catalog.updateTable('backup_repositories').set(storageColumns(storage)).where('id', '=', repositoryId).execute()
+}
+
+/** Ids of every repository that the mover of this host serves. */
+export async function repositoryIdsOfHost(catalog: Catalog, hostId: string): Promise<string[]> {
+  const rows = await catalog.selectFrom('backup_repositories').select('id').where('host_id', '=', hostId).execute()
+  return rows.map((row) => row.id)
+}
+
+function storageColumns(storage: StorageInfo) {
+  return {
+    total_size_bytes: storage.totalBytes,
+    used_size_bytes: storage.usedBytes,
+    available_size_bytes: storage.availableBytes,
+    last_check_at: new Date(),
+  }
+}
+
+function vmDiskRow(contextId: string, disk: NewVm['disks'][number]) {
+  return {
+    vm_context_id: contextId,
+    disk_index: disk.index,
+    disk_key: disk.key,
+    label: disk.label,
+    format: disk.format,
+    size_bytes: disk.sizeBytes,
+  }
+}
+
+/** Names the place in a way that two registrations of it share. */
+function placeOf(type: RepositoryType, config: JsonObject): string {
+  const plain = (value: JsonValue | undefined): JsonValue =>
+    typeof value === 'string' ? value.replace(/(?<=.)\/+$/, '') : (value ?? null)
+  const keys = Object.keys(config).toSorted()
+  return JSON.stringify([type, keys.map((key) => [key, plain(config[key])])])
+}
+
+function vmExists(vm: NewVm, contextId: string): HoldfastError {
+  return new HoldfastError('VM_EXISTS', `A VM named "${vm.vmName}" is already registered from this source.`, {
+    details: { vm_name: vm.vmName, vm_context_id: contextId },
+  })
+}
+
+function repositoryExists(repository: NewRepository, what: 'name' | 'place', id: string | null): HoldfastError {
+  const taken = what === 'name' ? `name "${repository.name}"` : 'place'
+  return new HoldfastError('REPO_EXISTS', `Another repository already has this ${taken}. Use that one, or choose another.`, {
+    details: { name: repository.name, repository_id: id },
+  })
+}

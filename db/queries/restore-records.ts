@@ -1,0 +1,86 @@
+/** Writing the life of a restore. */
+import type { Selectable } from 'kysely'
+import { HoldfastError } from '../../domain/errors.ts'
+import type { ErrorCode } from '../../domain/errors.ts'
+import type { Catalog } from '../client.ts'
+import { isDuplicateKey } from '../driver-errors.ts'
+import type { RestoreJobsTable } from '../schema.ts'
+
+export interface NewRestore {
+  restoreId: string
+  backupId: string
+  vmName: string
+  diskIndex: number
+  targetPath: string
+  targetFormat: 'raw' | 'qcow2'
+  totalBytes: number
+  workflowId: string
+}
+
+export type RestoreEnd =
+  | { restoreId: string; state: 'completed' }
+  | { restoreId: string; state: 'failed' | 'cancelled'; code: ErrorCode; message: string }
+
+/** Notes a restore whose target has been checked, as `running`. `RESTORE_TARGET_EXISTS` while another one writes that file. Idempotent. */
+export async function insertRestore(catalog: Catalog, restore: NewRestore): Promise<void> {
+  try {
+    await catalog
+      .insertInto('restore_jobs')
+      .values({
+        id: restore.restoreId,
+        backup_id: restore.backupId,
+        vm_name: restore.vmName,
+        disk_index: restore.diskIndex,
+        target_path: restore.targetPath,
+        target_format: restore.targetFormat,
+        status: 'running',
+        total_bytes: restore.totalBytes,
+        workflow_id: restore.workflowId,
+        error_code: null,
+        error_message: null,
+        started_at: new Date(),
+        completed_at: null,
+      })
+      .execute()
+  } catch (error) {
+    if (!isDuplicateKey(error)) throw error
+    if (await isRecorded(catalog, restore.restoreId)) return
+    throw new HoldfastError(
+      'RESTORE_TARGET_EXISTS',
+      `"${restore.targetPath}" is being written by another restore. Choose another name, or wait for that one to end.`,
+      { details: { path: restore.targetPath } },
+    )
+  }
+}
+
+async function isRecorded(catalog: Catalog, restoreId: string): Promise<boolean> {
+  const row = await catalog.selectFrom('restore_jobs').select('id').where('id', '=', restoreId).executeTakeFirst()
+  return row !== undefined
+}
+
+/** `RESTORE_NOT_FOUND` */
+export async function loadRestore(catalog: Catalog, restoreId: string): Promise<Selectable<RestoreJobsTable>> {
+  const restore = await catalog.selectFrom('restore_jobs').selectAll().where('id', '=', restoreId).executeTakeFirst()
+  if (restore) return restore
+  throw new HoldfastError('RESTORE_NOT_FOUND', `Restore ${restoreId} is not in the catalog.`, {
+    details: { restore_id: restoreId },
+  })
+}
+
+/** A restore that has ended keeps the end it has. */
+export async function endRestore(catalog: Catalog, end: RestoreEnd): Promise<void> {
+  const reason = end.state === 'completed' ? { code: null, message: null } : end
+  await catalog
+    .updateTable('restore_jobs')
+    .set((row) => ({
+      status: end.state,
+      error_code: reason.code,
+      error_message: reason.message,
+      rate_bytes_per_second: 0,
+      completed_at: new Date(),
+      ...(end.state === 'completed' ? { processed_bytes: row.ref('total_bytes') } : {}),
+    }))
+    .where('id', '=', end.restoreId)
+    .where('status', 'in', ['pending', 'running'])
+    .execute()
+}

@@ -1,0 +1,87 @@
+/** What the catalog believes is still going on, for the reconcile pass. */
+import type { Selectable } from 'kysely'
+import type { BackupState } from '../../domain/backup.ts'
+import type { Catalog } from '../client.ts'
+import type { BackupRepositoriesTable } from '../schema.ts'
+import { DELETION_MARK } from './pins.ts'
+
+export interface UnfinishedWork {
+  kind: 'backup' | 'restore' | 'deletion'
+  /** Of the backup or the restore. */
+  id: string
+  backupId: string
+  hostId: string
+  workflowId: string
+  /** Of a deletion. */
+  markedAt?: Date
+}
+
+/** Every unfinished backup, restore and deletion, and the hosts that have a repository. */
+export async function listUnfinished(catalog: Catalog): Promise<{ unfinished: UnfinishedWork[]; hostIds: string[] }> {
+  const [backups, restores, deletions, hosts] = await Promise.all([
+    unfinishedBackups(catalog),
+    unfinishedRestores(catalog),
+    unfinishedDeletions(catalog),
+    catalog.selectFrom('backup_repositories').select('host_id').distinct().execute(),
+  ])
+  const unfinished = [
+    ...backups.map((row): UnfinishedWork => ({ kind: 'backup', backupId: row.id, ...row })),
+    ...restores.map((row): UnfinishedWork => ({ kind: 'restore', ...row })),
+    ...deletions.map((row): UnfinishedWork => ({ kind: 'deletion', backupId: row.id, ...row })),
+  ]
+  return { unfinished, hostIds: hosts.map((row) => row.host_id) }
+}
+
+/** State of every backup that the catalog knows in a repository, by id. */
+export async function knownBackups(catalog: Catalog, repositoryId: string): Promise<Map<string, BackupState>> {
+  const rows = await catalog
+    .selectFrom('backup_jobs')
+    .select(['id', 'status'])
+    .where('repository_id', '=', repositoryId)
+    .execute()
+  return new Map(rows.map((row) => [row.id, row.status]))
+}
+
+export async function repositoriesOfHost(catalog: Catalog, hostId: string): Promise<Selectable<BackupRepositoriesTable>[]> {
+  return catalog.selectFrom('backup_repositories').selectAll().where('host_id', '=', hostId).execute()
+}
+
+function unfinishedBackups(catalog: Catalog) {
+  return catalog
+    .selectFrom('backup_jobs')
+    .innerJoin('backup_repositories', 'backup_repositories.id', 'backup_jobs.repository_id')
+    .select(['backup_jobs.id', 'backup_jobs.workflow_id as workflowId', 'backup_repositories.host_id as hostId'])
+    .where('backup_jobs.status', 'in', ['pending', 'running'])
+    .execute()
+}
+
+/** A restore whose backup is gone has no host any more; its row is found again when somebody looks for it. */
+function unfinishedRestores(catalog: Catalog) {
+  return catalog
+    .selectFrom('restore_jobs')
+    .innerJoin('backup_jobs', 'backup_jobs.id', 'restore_jobs.backup_id')
+    .innerJoin('backup_repositories', 'backup_repositories.id', 'backup_jobs.repository_id')
+    .select([
+      'restore_jobs.id',
+      'restore_jobs.backup_id as backupId',
+      'restore_jobs.workflow_id as workflowId',
+      'backup_repositories.host_id as hostId',
+    ])
+    .where('restore_jobs.status', 'in', ['pending', 'running'])
+    .execute()
+}
+
+function unfinishedDeletions(catalog: Catalog) {
+  return catalog
+    .selectFrom('backup_pins')
+    .innerJoin('backup_jobs', 'backup_jobs.id', 'backup_pins.backup_id')
+    .innerJoin('backup_repositories', 'backup_repositories.id', 'backup_jobs.repository_id')
+    .select([
+      'backup_jobs.id',
+      'backup_pins.owner_workflow_id as workflowId',
+      'backup_pins.created_at as markedAt',
+      'backup_repositories.host_id as hostId',
+    ])
+    .where('backup_pins.reason', '=', DELETION_MARK)
+    .execute()
+}

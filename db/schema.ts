@@ -1,0 +1,202 @@
+/** The catalog's tables as Kysely sees them. Times are UTC; sizes are bytes. Migrations in `migrations/` are the authority. */
+import type { ColumnType, Generated } from 'kysely'
+import type {
+  BackupState,
+  BackupType,
+  Compression,
+  Consistency,
+  FullReason,
+  RepositoryType,
+  SourceType,
+  VerificationState,
+  WorkState,
+} from '../domain/backup.ts'
+import type { ErrorCode, JsonObject } from '../domain/errors.ts'
+
+/** Set by the database on insert. */
+type CreatedAt = ColumnType<Date, Date | undefined, never>
+type UpdatedAt = ColumnType<Date, Date | undefined, Date | undefined>
+/** A JSON column: parsed when read, given as text. */
+type Json<T> = ColumnType<T, string, string>
+type Flag = ColumnType<boolean, boolean | undefined, boolean>
+
+export interface Database {
+  users: UsersTable
+  backup_repositories: BackupRepositoriesTable
+  vm_contexts: VmContextsTable
+  vm_disks: VmDisksTable
+  backup_jobs: BackupJobsTable
+  backup_disks: BackupDisksTable
+  backup_chains: BackupChainsTable
+  backup_pins: BackupPinsTable
+  restore_jobs: RestoreJobsTable
+  idempotency_keys: IdempotencyKeysTable
+}
+
+export interface UsersTable {
+  id: string
+  username: string
+  password_hash: string
+  role: 'admin' | 'operator' | 'viewer'
+  created_at: CreatedAt
+}
+
+export interface BackupRepositoriesTable {
+  id: string
+  name: string
+  repository_type: RepositoryType
+  enabled: Flag
+  /** local: `{ "path": "/…" }`. Never a credential. */
+  config: Json<JsonObject>
+  /** The mover that reaches it. */
+  host_id: string
+  total_size_bytes: Generated<number>
+  used_size_bytes: Generated<number>
+  available_size_bytes: Generated<number>
+  last_check_at: Date | null
+  created_at: CreatedAt
+  updated_at: UpdatedAt
+}
+
+export interface VmContextsTable {
+  /** `ctx-<ulid, lower case>` */
+  context_id: string
+  vm_name: string
+  source_type: SourceType
+  /** disk-image: `{ "disks": [{ "key", "label", "format", "path" | "uri" }] }` */
+  config: Json<JsonObject>
+  /** The mover that reaches the disks. */
+  host_id: string
+  current_status: Generated<string>
+  power_state: Generated<'on' | 'off' | 'unknown'>
+  cpu_count: number | null
+  memory_mb: number | null
+  os_type: string | null
+  created_at: CreatedAt
+  updated_at: UpdatedAt
+}
+
+export interface VmDisksTable {
+  vm_context_id: string
+  disk_index: number
+  disk_key: string
+  label: string
+  format: string
+  size_bytes: number
+}
+
+export interface BackupJobsTable {
+  id: string
+  vm_context_id: string
+  vm_name: string
+  repository_id: string
+  policy_id: string | null
+  requested_type: BackupType
+  backup_type: BackupType
+  full_reason: FullReason | null
+  full_reason_detail: string | null
+  status: ColumnType<BackupState, BackupState | undefined, BackupState>
+  /** `vms/<vm folder>/<backup id>` relative to the repository's root. */
+  repository_path: string
+  parent_backup_id: string | null
+  consistency: Consistency | null
+  compression: Compression
+  /** Bytes of all disks, as the guest sees them. */
+  total_bytes: Generated<number>
+  /** Bytes dealt with so far. */
+  processed_bytes: Generated<number>
+  /** Bytes written to the repository before compression. */
+  bytes_transferred: Generated<number>
+  /** Size of the published files. */
+  size_bytes: Generated<number>
+  rate_limit_bytes_per_second: number | null
+  verification_status: Generated<VerificationState>
+  verified_at: Date | null
+  verification_message: string | null
+  error_code: ErrorCode | null
+  error_message: string | null
+  workflow_id: string
+  created_at: CreatedAt
+  started_at: Date | null
+  completed_at: Date | null
+}
+
+export interface BackupDisksTable {
+  id: Generated<number>
+  backup_job_id: string
+  disk_index: number
+  disk_key: string
+  label: string
+  backup_type: BackupType
+  full_reason: FullReason | null
+  /** Absolute path of the QCOW2 once published. */
+  qcow2_path: string
+  size_bytes: number
+  file_size_bytes: Generated<number>
+  processed_bytes: Generated<number>
+  bytes_transferred: Generated<number>
+  rate_bytes_per_second: Generated<number>
+  /** Where the last attempt resumed, in bytes of the disk; 0 when it began at the beginning. */
+  resumed_at_bytes: Generated<number>
+  attempt: Generated<number>
+  disk_change_id: string | null
+  blocks_sha256: string | null
+  status: ColumnType<WorkState, WorkState | undefined, WorkState>
+  error_message: string | null
+  progress_at: Date | null
+  completed_at: Date | null
+}
+
+/** One row per full backup and disk: the chain that hangs on it. */
+export interface BackupChainsTable {
+  id: string
+  vm_context_id: string
+  repository_id: string
+  disk_id: number
+  full_backup_id: string
+  latest_backup_id: string
+  total_backups: Generated<number>
+  total_size_bytes: Generated<number>
+  created_at: CreatedAt
+  updated_at: UpdatedAt
+}
+
+/** Who is reading a backup now: deletion and retention refuse while a pin stands. */
+export interface BackupPinsTable {
+  backup_id: string
+  owner_workflow_id: string
+  reason: string
+  created_at: CreatedAt
+}
+
+export interface RestoreJobsTable {
+  id: string
+  backup_id: string
+  vm_name: string
+  disk_index: number
+  target_path: string
+  target_format: 'raw' | 'qcow2'
+  status: ColumnType<WorkState, WorkState | undefined, WorkState>
+  total_bytes: Generated<number>
+  processed_bytes: Generated<number>
+  rate_bytes_per_second: Generated<number>
+  resumed_at_bytes: Generated<number>
+  error_code: ErrorCode | null
+  error_message: string | null
+  workflow_id: string
+  created_at: CreatedAt
+  started_at: Date | null
+  completed_at: Date | null
+  /** Computed: the target's SHA-256 while it is being written; unique. */
+  target_in_use: ColumnType<string | null, never, never>
+}
+
+export interface IdempotencyKeysTable {
+  user_id: string
+  idempotency_key: string
+  /** SHA-256 (hex) of method, path and body: the same key with another request is a conflict. */
+  request_sha256: string
+  status_code: number | null
+  response: Json<JsonObject> | null
+  created_at: CreatedAt
+}

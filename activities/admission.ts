@@ -1,0 +1,163 @@
+/** Deciding, before the first byte, what a backup will be and whether the repository has room for it. */
+import { cancellationSignal } from '@temporalio/activity'
+import { checkChain } from '../disks/chain.ts'
+import type { BackupType, FullReason } from '../domain/backup.ts'
+import { decideBackup, decideDisk } from '../domain/chain.ts'
+import type { BackupDecision, ChainBackup, DiskDecision } from '../domain/chain.ts'
+import { HoldfastError } from '../domain/errors.ts'
+import { STORAGE_RESERVE_BYTES, estimateDiskNeedBytes, estimateIncrementNeedBytes } from '../domain/storage.ts'
+import { largestRecentIncrement, listChainBackups, loadBackupWork, recordAdmission } from '../db/queries/backup-records.ts'
+import type { BackupWork } from '../db/queries/backup-records.ts'
+import { replaceVmDisks } from '../db/queries/registration.ts'
+import type { Manifest } from '../domain/manifest.ts'
+import type { PublishedBackup, Repository } from '../repositories/repository.ts'
+import type { SourceDisk } from '../sources/source.ts'
+import type { BackupAdmission } from '../temporal/operations.ts'
+import { locateBackup } from './backup-location.ts'
+import type { BackupLocation } from './backup-location.ts'
+import { linksOfDisk, loadChain } from './chain-links.ts'
+import { guarded } from './failure.ts'
+import type { HostDependencies } from './host-dependencies.ts'
+
+/** What the backup will be. Small: it travels through histories. */
+export interface BackupPlan {
+  admission: BackupAdmission
+  disks: { index: number; label: string; backupType: BackupType }[]
+}
+
+export interface AdmissionActivities {
+  /**
+   * Looks at the VM, the catalog and the chain's files; stores what the backup will be, as `running`. `INSUFFICIENT_STORAGE` with
+   * `required_bytes` and `available_bytes`; `SOURCE_*`; `REPO_*`. A parent that cannot be used is no error but a reason. Idempotent.
+   */
+  admitBackup(backupId: string): Promise<BackupPlan>
+}
+
+type PlannedDisk = SourceDisk & { backupType: BackupType; fullReason: FullReason | null }
+
+interface Decided {
+  decision: BackupDecision
+  disks: PlannedDisk[]
+}
+
+export function createAdmissionActivities(dependencies: HostDependencies): AdmissionActivities {
+  const { catalog, createSource } = dependencies
+  return guarded({
+    async admitBackup(backupId: string): Promise<BackupPlan> {
+      const work = await loadBackupWork(catalog, backupId)
+      const location = locateBackup(work, dependencies)
+      const signal = cancellationSignal()
+      const { disks } = await createSource(work.vm.source_type).describeVm(work.vm.config, { signal })
+      const earlier = await listChainBackups(catalog, work.vm.context_id, work.repository.id)
+      const decided = await decide(work, disks, earlier, location)
+      const requiredBytes = await estimate(dependencies, work, decided.disks)
+      await checkSpace(location.repository, work, requiredBytes)
+      await store(dependencies, work, decided, location)
+      return planOf(backupId, decided, requiredBytes)
+    },
+  })
+}
+
+async function decide(work: BackupWork, disks: SourceDisk[], earlier: ChainBackup[], location: BackupLocation): Promise<Decided> {
+  const decision = decideBackup(work.job.requested_type, earlier)
+  if (decision.backupType === 'full') return full(decision, disks)
+  const { vmFolder } = location.reference
+  const parent = await usableParent(location.repository, { vmFolder, backupId: decision.parentBackupId })
+  if ('unusable' in parent) return full({ backupType: 'full', fullReason: 'parent_missing', detail: parent.unusable }, disks)
+  const chainBackup = asChainBackup(parent.manifest)
+  const planned = disks.map((disk) => asPlanned(disk, decideDisk(disk, chainBackup)))
+  const [reason, ...others] = new Set(planned.map((disk) => disk.fullReason))
+  if (reason == null || others.some((other) => other === null)) return { decision, disks: planned }
+  // Nothing would build on the parent, so it is no parent.
+  return full({ backupType: 'full', fullReason: reason, detail: 'no disk can continue its chain' }, disks)
+}
+
+/** A lasting defect of the chain's files is a reason for a full; trouble that may pass is not. */
+async function usableParent(
+  repository: Repository,
+  reference: { vmFolder: string; backupId: string },
+): Promise<PublishedBackup | { unusable: string }> {
+  try {
+    const chain = await loadChain(repository, reference)
+    for (const disk of chain.newest.manifest.disks) await checkChain(linksOfDisk(chain, disk))
+    return chain.newest
+  } catch (error) {
+    if (error instanceof HoldfastError && ['BACKUP_NOT_FOUND', 'BACKUP_CORRUPT', 'CORRUPT_CHAIN'].includes(error.code)) {
+      return { unusable: error.message }
+    }
+    throw error
+  }
+}
+
+function asChainBackup(manifest: Manifest): ChainBackup {
+  return {
+    id: manifest.backup_id,
+    parentBackupId: manifest.parent_backup_id,
+    backupType: manifest.backup_type,
+    state: 'completed',
+    verification: 'unverified',
+    disks: manifest.disks.map((disk) => ({ index: disk.index, key: disk.key, sizeBytes: disk.size_bytes })),
+  }
+}
+
+function full(decision: Extract<BackupDecision, { backupType: 'full' }>, disks: SourceDisk[]): Decided {
+  return { decision, disks: disks.map((disk) => ({ ...disk, backupType: 'full', fullReason: decision.fullReason })) }
+}
+
+function asPlanned(disk: SourceDisk, decision: DiskDecision): PlannedDisk {
+  const fullReason = decision.backupType === 'full' ? decision.fullReason : null
+  return { ...disk, backupType: decision.backupType, fullReason }
+}
+
+async function estimate({ catalog }: HostDependencies, { job }: BackupWork, disks: PlannedDisk[]): Promise<number> {
+  const needs = disks.map(async (disk) => {
+    if (disk.backupType === 'full') return estimateDiskNeedBytes(disk)
+    const { vm_context_id: vmContextId, repository_id: repositoryId } = job
+    return estimateIncrementNeedBytes(
+      disk,
+      await largestRecentIncrement(catalog, { vmContextId, repositoryId, diskKey: disk.key }),
+    )
+  })
+  return (await Promise.all(needs)).reduce((sum, need) => sum + need, 0)
+}
+
+async function checkSpace(repository: Repository, { repository: row }: BackupWork, needBytes: number): Promise<void> {
+  const { availableBytes } = await repository.storage()
+  const requiredBytes = needBytes + STORAGE_RESERVE_BYTES
+  if (requiredBytes <= availableBytes) return
+  throw new HoldfastError(
+    'INSUFFICIENT_STORAGE',
+    `Repository "${row.name}" has ${availableBytes} bytes free; this backup may need ${requiredBytes}, with a reserve of ${STORAGE_RESERVE_BYTES}. Free space, or use another repository.`,
+    { details: { required_bytes: requiredBytes, available_bytes: availableBytes, repository_id: row.id } },
+  )
+}
+
+async function store(
+  { catalog }: HostDependencies,
+  { job }: BackupWork,
+  { decision, disks }: Decided,
+  location: BackupLocation,
+): Promise<void> {
+  const { repository } = location
+  await replaceVmDisks(catalog, job.vm_context_id, disks)
+  await recordAdmission(catalog, {
+    backupId: job.id,
+    ...originOf(decision),
+    disks: disks.map((disk) => ({ ...disk, qcow2Path: `${repository.root}/${job.repository_path}/disk-${disk.index}.qcow2` })),
+  })
+}
+
+function originOf(
+  decision: BackupDecision,
+): Pick<BackupAdmission, 'backupType' | 'fullReason' | 'fullReasonDetail' | 'parentBackupId'> {
+  return decision.backupType === 'full'
+    ? { backupType: 'full', fullReason: decision.fullReason, fullReasonDetail: decision.detail, parentBackupId: null }
+    : { backupType: 'incremental', fullReason: null, fullReasonDetail: null, parentBackupId: decision.parentBackupId }
+}
+
+function planOf(backupId: string, { decision, disks }: Decided, estimatedSizeBytes: number): BackupPlan {
+  return {
+    admission: { backupId, ...originOf(decision), estimatedSizeBytes, decided: true },
+    disks: disks.map(({ index, label, backupType }) => ({ index, label, backupType })),
+  }
+}

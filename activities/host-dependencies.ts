@@ -1,0 +1,24 @@
+/** What the steps of a data host work with. The composition root (`worker/mover.ts`) fills it in; steps know no other way to the world. */
+import type { SourceType } from '../domain/backup.ts'
+import type { Catalog } from '../db/client.ts'
+import type { RepositoryRecord } from '../repositories/registry.ts'
+import type { Repository } from '../repositories/repository.ts'
+import type { Source } from '../sources/source.ts'
+import type { ProgressBoard } from './progress-board.ts'
+
+export interface HostDependencies {
+  hostId: string
+  catalog: Catalog
+  createSource: (type: SourceType) => Source
+  createRepository: (record: RepositoryRecord) => Repository
+  progress: ProgressBoard
+  /** Sockets of this process go below it; short, and emptied when the process is gone. */
+  runFolder: string
+  /** For manifests: our version and QEMU's. */
+  versions: { holdfast: string; qemu: string }
+  /** The transfer journal advances at least this often, and at least every so many bytes. */
+  checkpointIntervalMs: number
+  checkpointIntervalBytes: number
+  /** Begins to take transfers for a repository. Idempotent. */
+  attachRepository: (repositoryId: string) => Promise<void>
+}

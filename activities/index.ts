@@ -1,0 +1,74 @@
+/** All steps, put together per kind of worker. Workflows see these types only. */
+import type { Catalog } from '../db/client.ts'
+import { createAdmissionActivities } from './admission.ts'
+import type { AdmissionActivities } from './admission.ts'
+import { createBackupRecordActivities } from './backup-records.ts'
+import type { BackupRecordActivities } from './backup-records.ts'
+import { createDeletionActivities } from './deletion.ts'
+import type { DeletionActivities } from './deletion.ts'
+import type { HostDependencies } from './host-dependencies.ts'
+import { createHostReconciliationActivities } from './host-reconciliation.ts'
+import type { HostReconciliationActivities } from './host-reconciliation.ts'
+import { createPinActivities } from './pins.ts'
+import type { PinActivities } from './pins.ts'
+import { createPublicationActivities } from './publication.ts'
+import type { PublicationActivities } from './publication.ts'
+import { createReconciliationActivities } from './reconciliation.ts'
+import type { ReconciliationActivities } from './reconciliation.ts'
+import { createInspectionActivities, createRegistrationActivities } from './registration.ts'
+import type { InspectionActivities, RegistrationActivities } from './registration.ts'
+import { createRestoreActivities, createRestoreRecordActivities } from './restores.ts'
+import type { RestoreActivities, RestoreRecordActivities } from './restores.ts'
+import type { RunningWorkflows } from './running-workflows.ts'
+import { createSnapshotActivities } from './snapshots.ts'
+import type { SnapshotActivities } from './snapshots.ts'
+import { createVerificationActivities, createVerificationRecordActivities } from './verification.ts'
+import type { VerificationActivities, VerificationRecordActivities } from './verification.ts'
+
+/** Steps that need only the catalog (queue `control`). */
+export type ControlActivities = BackupRecordActivities &
+  PinActivities &
+  RegistrationActivities &
+  RestoreRecordActivities &
+  VerificationRecordActivities &
+  ReconciliationActivities
+
+/** Steps on a data host (queue `host.<hostId>`), all but transfers, which have queues of their own. */
+export type HostActivities = AdmissionActivities &
+  SnapshotActivities &
+  PublicationActivities &
+  VerificationActivities &
+  RestoreActivities &
+  DeletionActivities &
+  InspectionActivities &
+  HostReconciliationActivities
+
+export interface ControlDependencies {
+  catalog: Catalog
+  workflows: RunningWorkflows
+}
+
+export function createControlActivities(dependencies: ControlDependencies): ControlActivities {
+  return {
+    ...createBackupRecordActivities(dependencies),
+    ...createPinActivities(dependencies),
+    ...createRegistrationActivities(dependencies),
+    ...createRestoreRecordActivities(dependencies),
+    ...createVerificationRecordActivities(dependencies),
+    ...createReconciliationActivities(dependencies),
+  }
+}
+
+/** `homeRunFolder`: where the run folders of all this host's mover processes lie. */
+export function createHostActivities(dependencies: HostDependencies & { homeRunFolder: string }): HostActivities {
+  return {
+    ...createAdmissionActivities(dependencies),
+    ...createSnapshotActivities(dependencies),
+    ...createPublicationActivities(dependencies),
+    ...createVerificationActivities(dependencies),
+    ...createRestoreActivities(dependencies),
+    ...createDeletionActivities(dependencies),
+    ...createInspectionActivities(dependencies),
+    ...createHostReconciliationActivities(dependencies),
+  }
+}

@@ -1,0 +1,125 @@
+/** Copying one disk of a snapshot into the staging folder: the long, resumable step. */
+import { activityInfo, cancellationSignal } from '@temporalio/activity'
+import { loadBackupWork, noteDiskFailure } from '../db/queries/backup-records.ts'
+import type { BackupWork } from '../db/queries/backup-records.ts'
+import { transferDisk } from '../disks/transfer.ts'
+import type { TransferProgress, TransferRequest, TransferResult } from '../disks/transfer.ts'
+import { HoldfastError } from '../domain/errors.ts'
+import type { OpenDisk, Snapshot } from '../sources/source.ts'
+import { holdingDisk } from './attempt-lock.ts'
+import { locateBackup } from './backup-location.ts'
+import { linksOfDisk, loadChain } from './chain-links.ts'
+import { guardedResumable } from './failure.ts'
+import type { HostDependencies } from './host-dependencies.ts'
+import { resumable } from './resumable.ts'
+import type { Position } from './resumable.ts'
+import { withRunFolder } from './run-folders.ts'
+
+export interface TransferInput {
+  backupId: string
+  diskIndex: number
+  snapshot: Snapshot
+}
+
+/** What the manifest needs to know of a copied disk. */
+export interface DiskOutcome extends TransferResult {
+  diskIndex: number
+}
+
+export interface TransferActivities {
+  /**
+   * Copies the disk, or goes on from its journal. Cancelled or shut down, it leaves a checkpoint and no process. `SOURCE_CHANGED` when
+   * the snapshot is no longer what it was; retryable errors become lasting after several attempts without progress.
+   */
+  transferDisk(input: TransferInput): Promise<DiskOutcome>
+}
+
+export function createTransferActivities(dependencies: HostDependencies): TransferActivities {
+  return guardedResumable({
+    async transferDisk(input: TransferInput): Promise<DiskOutcome> {
+      const { backupId, diskIndex } = input
+      return resumable(
+        (position) => transferOnce(dependencies, input, position),
+        // Only a note beside the backup's own reason: without a catalog the failure itself must still get through.
+        ({ message }) => noteDiskFailure(dependencies.catalog, backupId, diskIndex, message).catch(() => undefined),
+      )
+    },
+  })
+}
+
+async function transferOnce(dependencies: HostDependencies, input: TransferInput, position: Position): Promise<DiskOutcome> {
+  const { backupId, diskIndex } = input
+  const signal = cancellationSignal()
+  const work = await loadBackupWork(dependencies.catalog, backupId)
+  const attempt = () =>
+    withRunFolder(dependencies.runFolder, async (runFolder) => {
+      const target = await targetOf(dependencies, work, diskIndex)
+      return withOpenDisk(dependencies, work, input, runFolder, (source) =>
+        transferDisk(
+          {
+            source,
+            snapshotId: input.snapshot.id,
+            target,
+            runFolder,
+            rateLimitBytesPerSecond: work.job.rate_limit_bytes_per_second,
+            checkpointIntervalMs: dependencies.checkpointIntervalMs,
+            checkpointIntervalBytes: dependencies.checkpointIntervalBytes,
+          },
+          { signal, onProgress: (progress) => report(dependencies, input, position, progress) },
+        ),
+      )
+    })
+  return { diskIndex, ...(await holdingDisk(backupId, diskIndex, attempt, { signal })) }
+}
+
+async function targetOf(dependencies: HostDependencies, work: BackupWork, diskIndex: number): Promise<TransferRequest['target']> {
+  const disk = work.disks.find((candidate) => candidate.disk_index === diskIndex)
+  if (!disk) throw new HoldfastError('DISK_NOT_FOUND', `Backup ${work.job.id} has no disk ${diskIndex} in the catalog.`)
+  const { repository, reference } = locateBackup(work, dependencies)
+  const { folder } = await repository.createBackup(reference)
+  const { size_bytes: sizeBytes, backup_type: backupType } = disk
+  const target = { folder, diskIndex, sizeBytes, compression: work.job.compression }
+  const parentId = work.job.parent_backup_id
+  if (backupType === 'full' || parentId === null) return { ...target, parent: null }
+  const chain = await loadChain(repository, { ...reference, backupId: parentId })
+  const parentDisk = chain.newest.manifest.disks.find((candidate) => candidate.key === disk.disk_key)
+  if (!parentDisk)
+    throw new HoldfastError('CORRUPT_CHAIN', `Parent ${parentId} of backup ${work.job.id} has no disk ${disk.disk_key}.`)
+  return { ...target, parent: { links: linksOfDisk(chain, parentDisk) } }
+}
+
+/** Closing tells whether the content stayed what it was, so after a success its answer counts, and after a failure it may explain it. */
+async function withOpenDisk<T>(
+  { createSource }: HostDependencies,
+  { vm }: BackupWork,
+  { snapshot, diskIndex }: TransferInput,
+  runFolder: string,
+  use: (disk: OpenDisk) => Promise<T>,
+): Promise<T> {
+  const signal = cancellationSignal()
+  const disk = await createSource(vm.source_type).openDisk(vm.config, snapshot, diskIndex, { runFolder, signal })
+  let result: T
+  try {
+    result = await use(disk)
+  } catch (error) {
+    const explanation = await disk.close().catch((closing: unknown) => closing)
+    throw explanation instanceof HoldfastError && explanation.code === 'SOURCE_CHANGED' ? explanation : error
+  }
+  await disk.close()
+  return result
+}
+
+function report({ progress }: HostDependencies, input: TransferInput, position: Position, now: TransferProgress): void {
+  const { processedBytes, totalBytes, checkpointBytes, ratePerSecond, writtenBytes, resumedAtBytes } = now
+  Object.assign(position, { processedBytes, totalBytes, checkpointBytes, ratePerSecond })
+  const { backupId, diskIndex } = input
+  progress.reportDisk({
+    backupId,
+    diskIndex,
+    processedBytes,
+    writtenBytes,
+    ratePerSecond,
+    resumedAtBytes,
+    attempt: activityInfo().attempt,
+  })
+}

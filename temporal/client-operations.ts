@@ -1,0 +1,186 @@
+/** The product's verbs as calls to Temporal. */
+import { setTimeout as delay } from 'node:timers/promises'
+import { WorkflowExecutionAlreadyStartedError, WorkflowIdConflictPolicy, WorkflowNotFoundError } from '@temporalio/client'
+import type { Client } from '@temporalio/client'
+import { HoldfastError } from '../domain/errors.ts'
+import type { JsonObject } from '../domain/errors.ts'
+import type { StorageInfo } from '../domain/storage.ts'
+import type { VmDescription } from '../sources/source.ts'
+import { kindKey } from '../workflows/search-attributes.ts'
+import { admitWithin } from './admitted-start.ts'
+import { describeWorkflow, promptly, within } from './client-calls.ts'
+import { toHoldfastError } from './client-failures.ts'
+import type { BackupAdmission, Operations, StartBackupRequest } from './operations.ts'
+import { backupOf, beginning } from './workflow-starts.ts'
+import type { WorkflowStart } from './workflow-starts.ts'
+import { restoreWorkflowId, vmChainWorkflowId } from './workflow-ids.ts'
+
+export interface OperationsOptions {
+  /** Goes into every workflow: how long a mover may be silent. */
+  heartbeatTimeoutMs?: number
+  /** How long a caller waits for the decision about its backup or restore. */
+  admissionDeadlineMs?: number
+  /** How long a caller waits for a short verb to end. */
+  answerDeadlineMs?: number
+}
+
+/** Whatever a request needs, a server that is there says within this that it is. */
+const REACHABLE_WITHIN_MS = 4_000
+/** What a workflow takes to close after its last step, on a busy machine. */
+const CLOSING_MS = 1_000
+
+/** Opens nothing: the client connects with the first request, and closing it is the caller's. */
+export function createOperations(client: Client, options: OperationsOptions = {}): Operations {
+  const { heartbeatTimeoutMs = 30_000, admissionDeadlineMs = 10_000, answerDeadlineMs = 90_000 } = options
+  const starts = beginning(heartbeatTimeoutMs)
+  const ask = <T>(question: () => Promise<T>): Promise<T> => reaching(client, question)
+
+  return {
+    startBackup: (request) => ask(() => startBackup(client, starts.backup(request), request, admissionDeadlineMs)),
+    cancelBackup: (vmContextId, backupId) => ask(() => cancelBackup(client, vmContextId, backupId)),
+    verifyBackup: (backupId, repositoryId) => ask(() => joinOrStart(client, starts.verification(backupId, repositoryId))),
+    async deleteBackup(vmContextId, backupId) {
+      await ask(() =>
+        runToEnd(client, starts.deletion(vmContextId, backupId), answerDeadlineMs).catch(vmBusy(client, vmContextId)),
+      )
+    },
+    async restoreDisk(request) {
+      await ask(() => admitWithin<null>(client, starts.restore(request), admissionDeadlineMs))
+    },
+    cancelRestore: (restoreId) => ask(() => cancelRestore(client, restoreId)),
+    registerVm: (request) => ask(() => runToEnd<VmDescription>(client, starts.vmRegistration(request), answerDeadlineMs)),
+    registerRepository: (request) =>
+      ask(() => runToEnd<StorageInfo>(client, starts.repositoryRegistration(request), answerDeadlineMs)),
+    testRepository: (request) => ask(() => runToEnd<StorageInfo>(client, starts.repositoryTest(request), answerDeadlineMs)),
+    healthy: () => isReachable(client),
+  }
+}
+
+/** Asks only a server that answers, so that its absence is known within seconds whatever the request's own deadline is. */
+async function reaching<T>(client: Client, question: () => Promise<T>): Promise<T> {
+  try {
+    await promptly(REACHABLE_WITHIN_MS, client.workflowService.getSystemInfo({}))
+    return await question()
+  } catch (error) {
+    throw toHoldfastError(error)
+  }
+}
+
+async function isReachable(client: Client): Promise<boolean> {
+  try {
+    const { namespace } = client.options
+    await promptly(REACHABLE_WITHIN_MS, client.workflowService.describeNamespace({ namespace }))
+    return true
+  } catch {
+    // The question is whether it answers; how it fails to is in nobody's interest here.
+    return false
+  }
+}
+
+/** Waits for the decision. Without one in time the backup goes on by itself: `decided` is false. */
+async function startBackup(
+  client: Client,
+  start: WorkflowStart,
+  request: StartBackupRequest,
+  deadlineMs: number,
+): Promise<BackupAdmission> {
+  const admission = await onceFree(() => admitWithin<BackupAdmission>(client, start, deadlineMs)).catch(
+    vmBusy(client, request.vmContextId),
+  )
+  return admission ?? undecided(request)
+}
+
+function undecided({ backupId, backupType }: StartBackupRequest): BackupAdmission {
+  return {
+    backupId,
+    backupType,
+    fullReason: null,
+    fullReasonDetail: null,
+    parentBackupId: null,
+    estimatedSizeBytes: 0,
+    decided: false,
+  }
+}
+
+/** A backup's row says how it ended a moment before its workflow has closed; who saw that and comes at once is not turned away. */
+async function onceFree<T>(start: () => Promise<T>): Promise<T> {
+  for (const deadline = Date.now() + CLOSING_MS; ;) {
+    try {
+      return await start()
+    } catch (error) {
+      if (!(error instanceof WorkflowExecutionAlreadyStartedError) || Date.now() > deadline) throw error
+    }
+    await delay(CLOSING_MS / 10)
+  }
+}
+
+/** Turns "this id runs already" into who holds the VM's chain. */
+function vmBusy(client: Client, vmContextId: string): (error: unknown) => Promise<never> {
+  return async (error) => {
+    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
+    const holder = await describeWorkflow(client, vmChainWorkflowId(vmContextId))
+    const backupId = holder && backupOf(holder)
+    const details: JsonObject = { vm_context_id: vmContextId }
+    if (holder) details['workflow_type'] = holder.type
+    if (backupId !== undefined) details['backup_id'] = backupId
+    const what = holder ? `${holder.typedSearchAttributes.get(kindKey) ?? holder.type} ${backupId ?? ''}`.trim() : 'other work'
+    throw new HoldfastError('VM_BUSY', `This VM's chain is in use (${what}). Wait until that has ended, or cancel it.`, {
+      details,
+      cause: error,
+    })
+  }
+}
+
+async function cancelBackup(client: Client, vmContextId: string, backupId: string): Promise<void> {
+  const workflowId = vmChainWorkflowId(vmContextId)
+  const found = await describeWorkflow(client, workflowId)
+  const isThisBackup = found?.type === 'backupVm' && backupOf(found) === backupId
+  const notRunning = new HoldfastError('BACKUP_NOT_RUNNING', `Backup ${backupId} is not running (any more).`, {
+    details: { backup_id: backupId },
+  })
+  if (!isThisBackup || found.status.name !== 'RUNNING') throw notRunning
+  // With the run's id: a backup that began in between is another run and must not be hit.
+  await within(client, () => client.workflow.getHandle(workflowId, found.runId).cancel()).catch(unlessEnded(notRunning))
+}
+
+async function cancelRestore(client: Client, restoreId: string): Promise<void> {
+  const notRunning = new HoldfastError('RESTORE_NOT_RUNNING', `Restore ${restoreId} is not running (any more).`, {
+    details: { restore_id: restoreId },
+  })
+  const found = await describeWorkflow(client, restoreWorkflowId(restoreId))
+  if (found?.status.name !== 'RUNNING') throw notRunning
+  await within(client, () => client.workflow.getHandle(found.workflowId, found.runId).cancel()).catch(unlessEnded(notRunning))
+}
+
+function unlessEnded(notRunning: HoldfastError): (error: unknown) => never {
+  return (error) => {
+    throw error instanceof WorkflowNotFoundError ? notRunning : error
+  }
+}
+
+async function joinOrStart(client: Client, start: WorkflowStart): Promise<{ workflowId: string }> {
+  const { workflowType, ...options } = start
+  const workflowIdConflictPolicy = WorkflowIdConflictPolicy.USE_EXISTING
+  const handle = await within(client, () => client.workflow.start(workflowType, { ...options, workflowIdConflictPolicy }))
+  return { workflowId: handle.workflowId }
+}
+
+/** Runs a short workflow and waits for its result. `MOVER_UNAVAILABLE` when it does not end in time; it may still end later. */
+async function runToEnd<T = void>(client: Client, start: WorkflowStart, deadlineMs: number): Promise<T> {
+  const { workflowType, ...options } = start
+  const handle = await within(client, () => client.workflow.start(workflowType, options))
+  const patience = AbortSignal.timeout(deadlineMs)
+  try {
+    return await client.withDeadline<T>(Date.now() + deadlineMs, () => handle.result())
+  } catch (error) {
+    if (!patience.aborted) throw error
+    throw new HoldfastError(
+      'MOVER_UNAVAILABLE',
+      `"${handle.workflowId}" has not ended within ${deadlineMs / 1000} s; it goes on by itself.`,
+      {
+        details: { workflow_id: handle.workflowId },
+        cause: error,
+      },
+    )
+  }
+}

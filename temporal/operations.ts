@@ -1,0 +1,77 @@
+/**
+ * What the API may ask of Temporal, in the product's verbs. `client-operations.ts` implements it; only this folder knows
+ * workflow ids, queue names and search attributes. Every method throws `HoldfastError`s: those raised inside the workflow come
+ * back with their code; `ORCHESTRATOR_UNAVAILABLE` when Temporal cannot be reached, `MOVER_UNAVAILABLE` when no mover took the work.
+ */
+import type { BackupType, Compression, FullReason, RepositoryType, SourceType } from '../domain/backup.ts'
+import type { JsonObject } from '../domain/errors.ts'
+import type { StorageInfo } from '../domain/storage.ts'
+import type { VmDescription } from '../sources/source.ts'
+
+export interface StartBackupRequest {
+  backupId: string
+  vmContextId: string
+  repositoryId: string
+  backupType: BackupType
+  compression: Compression
+  rateLimitBytesPerSecond: number | null
+}
+
+/** The answer of admission: what the backup will be and what it may need. `null` fields: not decided within the deadline. */
+export interface BackupAdmission {
+  backupId: string
+  backupType: BackupType
+  fullReason: FullReason | null
+  fullReasonDetail: string | null
+  parentBackupId: string | null
+  /** Bytes the repository may need: the most for fulls, an estimate for incrementals. 0 when not decided yet. */
+  estimatedSizeBytes: number
+  /** False: Temporal has it, but no mover answered within the deadline; the backup waits. */
+  decided: boolean
+}
+
+export interface RestoreDiskRequest {
+  restoreId: string
+  backupId: string
+  diskIndex: number
+  targetPath: string
+  targetFormat: 'raw' | 'qcow2'
+}
+
+export interface RegisterVmRequest {
+  contextId: string
+  vmName: string
+  sourceType: SourceType
+  hostId: string
+  config: JsonObject
+}
+
+export interface RepositoryRequest {
+  repositoryId: string
+  name: string
+  type: RepositoryType
+  hostId: string
+  config: JsonObject
+}
+
+export interface Operations {
+  /** Starts `backupVm`. `VM_BUSY` (with `workflow_type` and, if known, `backup_id`) while the chain has a writer. Admission failures (`INSUFFICIENT_STORAGE` …) are thrown. */
+  startBackup(request: StartBackupRequest): Promise<BackupAdmission>
+  /** Asks a running backup to stop and clean up. `BACKUP_NOT_RUNNING` when it has ended. Returns at once. */
+  cancelBackup(vmContextId: string, backupId: string): Promise<void>
+  /** Starts `verifyBackup`, or joins the one running. Returns at once with its workflow id; the result lands in the catalog. */
+  verifyBackup(backupId: string, repositoryId: string): Promise<{ workflowId: string }>
+  /** Runs `deleteBackup` and waits. `BACKUP_HAS_DEPENDENTS`, `BACKUP_PINNED`, `VM_BUSY`. */
+  deleteBackup(vmContextId: string, backupId: string): Promise<void>
+  /** Checks the target, then starts `restoreDisk`. `RESTORE_TARGET_INVALID`, `RESTORE_TARGET_EXISTS`. */
+  restoreDisk(request: RestoreDiskRequest): Promise<void>
+  cancelRestore(restoreId: string): Promise<void>
+  /** Looks at the VM's disks through its mover, then records the VM context. Waits. `SOURCE_*`, `VM_EXISTS`. */
+  registerVm(request: RegisterVmRequest): Promise<VmDescription>
+  /** Prepares the place and records the repository. Waits. `REPO_*`. */
+  registerRepository(request: RepositoryRequest): Promise<StorageInfo>
+  /** Looks at a place, registered or not, and changes nothing that stays. Waits. */
+  testRepository(request: RepositoryRequest): Promise<StorageInfo>
+  /** Whether Temporal answers, for `/health`. Never throws. */
+  healthy(): Promise<boolean>
+}

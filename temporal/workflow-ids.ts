@@ -1,0 +1,35 @@
+/** Workflow ids. An id is a lock: two runs of one id never overlap, and the pairs that share an id exclude each other. */
+
+/** The one writer of a VM's chain: `backupVm` and `deleteBackup` share it. */
+export function vmChainWorkflowId(vmContextId: string): string {
+  return `vm-chain:${vmContextId}`
+}
+
+/** One disk of a running backup, a child of {@link vmChainWorkflowId}. */
+export function backupDiskWorkflowId(parentWorkflowId: string, backupId: string, diskIndex: number): string {
+  return `${parentWorkflowId}/${backupId}/disk-${diskIndex}`
+}
+
+export function verifyWorkflowId(backupId: string, repositoryId: string): string {
+  return `verify:${backupId}:${repositoryId}`
+}
+
+export function restoreWorkflowId(restoreId: string): string {
+  return `restore:${restoreId}`
+}
+
+export function registerVmWorkflowId(contextId: string): string {
+  return `register-vm:${contextId}`
+}
+
+export function registerRepositoryWorkflowId(repositoryId: string): string {
+  return `register-repository:${repositoryId}`
+}
+
+/** Looking at a place excludes nothing, so every look has its own id. `unique`: any text that differs from call to call. */
+export function testRepositoryWorkflowId(repositoryId: string, unique: string): string {
+  return `test-repository:${repositoryId}:${unique}`
+}
+
+/** The schedule that repairs what crashes left, and the prefix of the workflows it starts. */
+export const RECONCILE_SCHEDULE_ID = 'reconcile'

@@ -1,0 +1,108 @@
+/** How each verb's workflow is started: its id, its input, and what the Web UI shows of it. */
+import { randomUUID } from 'node:crypto'
+import type { WorkflowExecutionDescription } from '@temporalio/client'
+import type { SearchAttributePair } from '@temporalio/common'
+import { backupKey, searchAttributesFor } from '../workflows/search-attributes.ts'
+import type { WorkAbout } from '../workflows/search-attributes.ts'
+import type { RegisterVmRequest, RepositoryRequest, RestoreDiskRequest, StartBackupRequest } from './operations.ts'
+import { CONTROL_QUEUE } from './task-queues.ts'
+import {
+  registerRepositoryWorkflowId,
+  registerVmWorkflowId,
+  restoreWorkflowId,
+  testRepositoryWorkflowId,
+  verifyWorkflowId,
+  vmChainWorkflowId,
+} from './workflow-ids.ts'
+
+/** Everything `client.workflow.start` needs. */
+export interface WorkflowStart {
+  workflowType: string
+  workflowId: string
+  args: [object]
+  taskQueue: string
+  typedSearchAttributes: SearchAttributePair[]
+  staticSummary: string
+  /** Work that a person waits for ends by itself when nobody can do it. */
+  workflowExecutionTimeout?: '10 minutes'
+}
+
+/** One for each verb. */
+export interface WorkflowStarts {
+  backup(request: StartBackupRequest): WorkflowStart
+  verification(backupId: string, repositoryId: string): WorkflowStart
+  deletion(vmContextId: string, backupId: string): WorkflowStart
+  restore(request: RestoreDiskRequest): WorkflowStart
+  vmRegistration(request: RegisterVmRequest): WorkflowStart
+  repositoryRegistration(request: RepositoryRequest): WorkflowStart
+  repositoryTest(request: RepositoryRequest): WorkflowStart
+}
+
+/** `heartbeatTimeoutMs` becomes part of every input. */
+export function beginning(heartbeatTimeoutMs: number): WorkflowStarts {
+  const start = (
+    workflowType: string,
+    workflowId: string,
+    input: object,
+    about: WorkAbout,
+    staticSummary: string,
+  ): WorkflowStart => ({
+    workflowType,
+    workflowId,
+    args: [{ ...input, heartbeatTimeoutMs }],
+    taskQueue: CONTROL_QUEUE,
+    typedSearchAttributes: searchAttributesFor(about),
+    staticSummary,
+  })
+
+  return {
+    backup(request: StartBackupRequest): WorkflowStart {
+      const { vmContextId, repositoryId, backupId } = request
+      const about: WorkAbout = { kind: 'backup', vmContextId, repositoryId, backupId, state: 'pending' }
+      return start('backupVm', vmChainWorkflowId(vmContextId), request, about, `Backup ${backupId}`)
+    },
+    verification(backupId: string, repositoryId: string): WorkflowStart {
+      const id = verifyWorkflowId(backupId, repositoryId)
+      return start('verifyBackup', id, { backupId }, { kind: 'verify', repositoryId, backupId }, `Verify ${backupId}`)
+    },
+    deletion(vmContextId: string, backupId: string): WorkflowStart {
+      const about: WorkAbout = { kind: 'delete', vmContextId, backupId }
+      return start('deleteBackup', vmChainWorkflowId(vmContextId), { backupId }, about, `Delete ${backupId}`)
+    },
+    restore(request: RestoreDiskRequest): WorkflowStart {
+      const { restoreId, backupId, diskIndex } = request
+      const summary = `Restore disk ${diskIndex} of ${backupId}`
+      return start('restoreDisk', restoreWorkflowId(restoreId), request, { kind: 'restore', backupId }, summary)
+    },
+    vmRegistration(request: RegisterVmRequest): WorkflowStart {
+      const { contextId, hostId } = request
+      const about: WorkAbout = { kind: 'register-vm', vmContextId: contextId, hostId }
+      return short(start('registerVm', registerVmWorkflowId(contextId), request, about, 'Register a VM'))
+    },
+    repositoryRegistration(request: RepositoryRequest): WorkflowStart {
+      const id = registerRepositoryWorkflowId(request.repositoryId)
+      return short(
+        start('registerRepository', id, request, aboutRepository('register-repository', request), 'Register a repository'),
+      )
+    },
+    repositoryTest(request: RepositoryRequest): WorkflowStart {
+      const id = testRepositoryWorkflowId(request.repositoryId, randomUUID())
+      return short(start('testRepository', id, request, aboutRepository('test-repository', request), 'Look at a repository'))
+    },
+  }
+}
+
+function aboutRepository(kind: string, { repositoryId, hostId }: RepositoryRequest): WorkAbout {
+  return { kind, repositoryId, hostId }
+}
+
+function short(start: WorkflowStart): WorkflowStart {
+  return { ...start, workflowExecutionTimeout: '10 minutes' }
+}
+
+/** The backup that a workflow, started or about to be, works on. */
+export function backupOf({ typedSearchAttributes }: WorkflowStart | WorkflowExecutionDescription): string | undefined {
+  if (!Array.isArray(typedSearchAttributes)) return typedSearchAttributes.get(backupKey)
+  const value = typedSearchAttributes.find(({ key }) => key.name === backupKey.name)?.value
+  return typeof value === 'string' ? value : undefined
+}

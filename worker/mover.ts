@@ -1,0 +1,109 @@
+/**
+ * The mover of one data host: the process that touches disks. It runs no workflow code, so deploying workflows never interrupts it.
+ * Stopped, it leaves a checkpoint of every transfer; killed, it leaves the last one, and its programs die with it.
+ */
+import './thread-pool.ts'
+import { readFile } from 'node:fs/promises'
+import { createHostActivities } from '../activities/index.ts'
+import type { HostDependencies } from '../activities/host-dependencies.ts'
+import { ProgressBoard } from '../activities/progress-board.ts'
+import { processRunFolder, removeDeadRunFolders } from '../activities/run-folders.ts'
+import { createTransferActivities } from '../activities/transfers.ts'
+import { createCatalog } from '../db/client.ts'
+import type { Catalog } from '../db/client.ts'
+import { repositoryIdsOfHost } from '../db/queries/registration.ts'
+import { createRepository } from '../repositories/registry.ts'
+import { homeFolders, readEnvironment } from '../runtime/environment.ts'
+import type { Environment } from '../runtime/environment.ts'
+import { createLogger } from '../runtime/logger.ts'
+import type { Logger } from '../runtime/logger.ts'
+import { createShutdown } from '../runtime/shutdown.ts'
+import type { Shutdown } from '../runtime/shutdown.ts'
+import { createSource } from '../sources/registry.ts'
+import { hostQueue } from '../temporal/task-queues.ts'
+import { qemuVersion } from '../tools/qemu-img.ts'
+import { runWorker } from './running-worker.ts'
+import { connectWorkers, installTemporalRuntime, untilReachable } from './temporal-runtime.ts'
+import { TransferWorkers } from './transfer-workers.ts'
+
+/** Short steps, verifications and restores at a time. */
+const HOST_SLOTS = 20
+
+const environment = readEnvironment()
+const logger = createLogger('mover', environment.logLevel)
+const shutdown = createShutdown({ logger, deadlineMs: 20_000 })
+try {
+  await start(environment, logger, shutdown)
+  logger.info({ hostId: environment.hostId }, 'ready')
+} catch (error) {
+  if (!shutdown.signal.aborted) logger.fatal({ err: error }, 'the mover could not start')
+  await shutdown.begin('could not start', 1)
+}
+
+async function start(environment: Environment, logger: Logger, shutdown: Shutdown): Promise<void> {
+  installTemporalRuntime(logger)
+  const { hostId, temporalNamespace: namespace, transfersPerRepository } = environment
+  const catalog = createCatalog(environment.databaseUrl)
+  shutdown.add('catalog', () => catalog.destroy())
+  const progress = new ProgressBoard(catalog, logger)
+  shutdown.add('progress', () => progress.close())
+  const connection = await connectWorkers(environment, logger, shutdown.signal)
+  shutdown.add('temporal connection', () => connection.close())
+  const homeRunFolder = homeFolders(environment.home).run
+  await removeDeadRunFolders(homeRunFolder)
+
+  const fail = (error: unknown): void => {
+    logger.fatal({ err: error }, 'a worker stopped by itself')
+    void shutdown.begin('worker failed', 1)
+  }
+  const common = { connection, namespace, maxHeartbeatThrottleInterval: '3s' } as const
+  const dependencies = await hostDependencies(environment, catalog, progress, (id) => transfers.attach(id))
+  const transfers = new TransferWorkers(
+    hostId,
+    {
+      ...common,
+      activities: createTransferActivities(dependencies),
+      maxConcurrentActivityTaskExecutions: transfersPerRepository,
+      // Many repositories, mostly idle: one open question each is enough.
+      activityTaskPollerBehavior: { type: 'simple-maximum', maximum: 1 },
+    },
+    fail,
+  )
+  shutdown.add('transfers', () => transfers.stop())
+  const repositoryIds = await untilReachable(logger, shutdown.signal, 'The catalog', () => repositoryIdsOfHost(catalog, hostId))
+  await Promise.all(repositoryIds.map((id) => transfers.attach(id)))
+
+  const activities = createHostActivities({ ...dependencies, homeRunFolder })
+  const host = await runWorker(
+    { ...common, taskQueue: hostQueue(hostId), activities: { ...activities }, maxConcurrentActivityTaskExecutions: HOST_SLOTS },
+    fail,
+  )
+  shutdown.add('host steps', () => host.stop())
+}
+
+async function hostDependencies(
+  environment: Environment,
+  catalog: Catalog,
+  progress: ProgressBoard,
+  attachRepository: (repositoryId: string) => Promise<void>,
+): Promise<HostDependencies> {
+  const { hostId, checkpointIntervalMs, checkpointIntervalBytes } = environment
+  return {
+    hostId,
+    catalog,
+    createSource,
+    createRepository,
+    progress,
+    runFolder: processRunFolder(homeFolders(environment.home).run),
+    versions: { holdfast: await ownVersion(), qemu: await qemuVersion() },
+    checkpointIntervalMs,
+    checkpointIntervalBytes,
+    attachRepository,
+  }
+}
+
+async function ownVersion(): Promise<string> {
+  const manifest: unknown = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8'))
+  const version = typeof manifest === 'object' && manifest !== null && 'version' in manifest ? manifest.version : undefined
+  return typeof version === 'string' ? version : 'unknown'
+}

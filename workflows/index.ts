@@ -1,0 +1,10 @@
+/** Every workflow the control worker runs. */
+export { backupDisk } from './backup-disk.ts'
+export { backupVm } from './backup-vm.ts'
+export { deleteBackup } from './delete-backup.ts'
+export { reconcile } from './reconcile.ts'
+export { registerRepository } from './register-repository.ts'
+export { registerVm } from './register-vm.ts'
+export { restoreDisk } from './restore-disk.ts'
+export { testRepository } from './test-repository.ts'
+export { verifyBackup } from './verify-backup.ts'

@@ -1,0 +1,64 @@
+/** The API as one app: what every request passes through, and the resources behind it. */
+import { createApi } from './routes/route.ts'
+import type { Api } from './routes/route.ts'
+import type { ApiDependencies } from './dependencies.ts'
+import { answerFailure } from './errors.ts'
+import { authenticate } from './middleware/authenticate.ts'
+import { limitBody } from './middleware/body-limit.ts'
+import { createStartOnce } from './middleware/idempotency.ts'
+import { requestLog } from './middleware/request-log.ts'
+import { securityHeaders } from './middleware/security-headers.ts'
+import { describeApi } from './openapi.ts'
+import { referencePage } from './reference-page.ts'
+import { auth } from './routes/auth.ts'
+import { backups } from './routes/backups.ts'
+import { chains } from './routes/chains.ts'
+import { health } from './routes/health.ts'
+import { repositories } from './routes/repositories.ts'
+import { restores } from './routes/restores.ts'
+import { vmContexts } from './routes/vm-contexts.ts'
+import { createTotals } from './totals.ts'
+import { createRefusal } from './unknown-routes.ts'
+
+export const API_BASE = '/api/v1'
+/** Of the API, not of the program: it changes when a client has to. */
+const API_VERSION = '1.0.0'
+
+export function createApp(dependencies: ApiDependencies): Api {
+  const app = createApi()
+  app.use(requestLog(dependencies.logger))
+  app.use(securityHeaders())
+  app.use(limitBody())
+  app.use(authenticate(dependencies))
+  app.onError((error, c) => answerFailure(error, c, dependencies.logger))
+  addResources(app, dependencies)
+  addDescription(app)
+  return app
+}
+
+function addResources(app: Api, dependencies: ApiDependencies): void {
+  const startOnce = createStartOnce(dependencies)
+  const totalOf = createTotals(() => dependencies.now().getTime())
+  app.route(API_BASE, health(dependencies))
+  app.route(API_BASE, auth(dependencies))
+  app.route(API_BASE, vmContexts(dependencies, startOnce))
+  app.route(API_BASE, repositories(dependencies, startOnce))
+  // Before the backups: "chain" is also a word that could be an id.
+  app.route(API_BASE, chains(dependencies))
+  app.route(API_BASE, backups(dependencies, startOnce, totalOf))
+  app.route(API_BASE, restores(dependencies, startOnce, totalOf))
+}
+
+function addDescription(app: Api): void {
+  const document = describeApi(app, API_VERSION)
+  const page = referencePage(document)
+  const refusal = createRefusal(document)
+  app.get(`${API_BASE}/openapi.json`, (c) => c.json(document))
+  app.get(`${API_BASE}/docs`, (c) => {
+    c.header('Content-Security-Policy', "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+    return c.html(page)
+  })
+  app.notFound((c) => {
+    throw refusal(c.req.path)
+  })
+}

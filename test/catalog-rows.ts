@@ -1,0 +1,67 @@
+/** Small valid rows for tests of the catalog; give what matters to the test, the rest is filled in. */
+import type { Insertable } from 'kysely'
+import type { Catalog } from '../db/client.ts'
+import type { BackupJobsTable, Database } from '../db/schema.ts'
+
+export async function insertVm(catalog: Catalog, contextId: string, vmName = contextId): Promise<void> {
+  await catalog
+    .insertInto('vm_contexts')
+    .values({ context_id: contextId, vm_name: vmName, source_type: 'disk-image', config: '{"disks":[]}', host_id: 'local' })
+    .execute()
+}
+
+export async function insertRepository(catalog: Catalog, id: string, name = id): Promise<void> {
+  await catalog
+    .insertInto('backup_repositories')
+    .values({ id, name, repository_type: 'local', config: JSON.stringify({ path: `/srv/${id}` }), host_id: 'local' })
+    .execute()
+}
+
+/** A completed full, unless told otherwise. Its VM and repository must exist. */
+export async function insertBackup(
+  catalog: Catalog,
+  row: { id: string; vm_context_id: string; repository_id: string } & Partial<Insertable<BackupJobsTable>>,
+): Promise<void> {
+  const full = (row.parent_backup_id ?? null) === null
+  const backupType = full ? 'full' : 'incremental'
+  const time = row.created_at ?? new Date()
+  await catalog
+    .insertInto('backup_jobs')
+    .values({
+      vm_name: row.vm_context_id,
+      requested_type: backupType,
+      backup_type: backupType,
+      full_reason: full ? 'first_backup' : null,
+      status: 'completed',
+      repository_path: `vms/${row.vm_context_id}/${row.id}`,
+      compression: 'zstd',
+      workflow_id: `vm-chain:${row.vm_context_id}`,
+      created_at: time,
+      completed_at: time,
+      ...row,
+    })
+    .execute()
+}
+
+export async function insertBackupDisk(catalog: Catalog, backupId: string, diskIndex = 0): Promise<void> {
+  await catalog
+    .insertInto('backup_disks')
+    .values({
+      backup_job_id: backupId,
+      disk_index: diskIndex,
+      disk_key: `/images/disk-${diskIndex}.raw`,
+      label: `disk-${diskIndex}`,
+      backup_type: 'full',
+      qcow2_path: `/srv/${backupId}/disk-${diskIndex}.qcow2`,
+      size_bytes: 1024,
+    })
+    .execute()
+}
+
+export async function countRows(catalog: Catalog, table: keyof Database): Promise<number> {
+  const row = await catalog
+    .selectFrom(table)
+    .select((make) => make.fn.countAll<number>().as('count'))
+    .executeTakeFirstOrThrow()
+  return row.count
+}

@@ -1,0 +1,64 @@
+/**
+ * Operations that remember what they were asked and answer what a test says. Only for tests of the API's own doing; the real ones
+ * are tested against Temporal, and `api/` has tests with them too.
+ */
+import type { Operations } from '../temporal/operations.ts'
+
+export interface RecordingOperations extends Operations {
+  /** Every call, in order. */
+  readonly calls: { verb: keyof Operations; args: unknown[] }[]
+  /** Replaces what some verbs do, until {@link reset}. */
+  answer(acts: Partial<Operations>): void
+  /** Forgets calls and replacements. */
+  reset(): void
+}
+
+const space = { totalBytes: 1000, usedBytes: 400, availableBytes: 600, writable: true }
+
+const usual: Operations = {
+  startBackup: async (request) => ({
+    backupId: request.backupId,
+    backupType: request.backupType,
+    fullReason: request.backupType === 'full' ? 'requested' : null,
+    fullReasonDetail: request.backupType === 'full' ? 'a full was asked for' : null,
+    parentBackupId: null,
+    estimatedSizeBytes: 123_456,
+    decided: true,
+  }),
+  cancelBackup: async () => undefined,
+  verifyBackup: async (backupId, repositoryId) => ({ workflowId: `verify:${backupId}:${repositoryId}` }),
+  deleteBackup: async () => undefined,
+  restoreDisk: async () => undefined,
+  cancelRestore: async () => undefined,
+  registerVm: async () => ({
+    powerState: 'off',
+    disks: [{ index: 0, key: '/images/a.raw', label: 'a.raw', format: 'raw', sizeBytes: 1024 ** 3, dataBytes: 1024 ** 2 }],
+  }),
+  registerRepository: async () => space,
+  testRepository: async () => space,
+  healthy: async () => true,
+}
+
+export function createRecordingOperations(): RecordingOperations {
+  const calls: RecordingOperations['calls'] = []
+  let acts: Operations = usual
+  const record = (verb: keyof Operations, ...args: unknown[]): void => void calls.push({ verb, args })
+  return {
+    calls,
+    answer: (replaced) => void (acts = { ...acts, ...replaced }),
+    reset: () => {
+      calls.length = 0
+      acts = usual
+    },
+    startBackup: (request) => (record('startBackup', request), acts.startBackup(request)),
+    cancelBackup: (contextId, id) => (record('cancelBackup', contextId, id), acts.cancelBackup(contextId, id)),
+    verifyBackup: (id, repositoryId) => (record('verifyBackup', id, repositoryId), acts.verifyBackup(id, repositoryId)),
+    deleteBackup: (contextId, id) => (record('deleteBackup', contextId, id), acts.deleteBackup(contextId, id)),
+    restoreDisk: (request) => (record('restoreDisk', request), acts.restoreDisk(request)),
+    cancelRestore: (id) => (record('cancelRestore', id), acts.cancelRestore(id)),
+    registerVm: (request) => (record('registerVm', request), acts.registerVm(request)),
+    registerRepository: (request) => (record('registerRepository', request), acts.registerRepository(request)),
+    testRepository: (request) => (record('testRepository', request), acts.testRepository(request)),
+    healthy: () => acts.healthy(),
+  }
+}

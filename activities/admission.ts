@@ -1,17 +1,17 @@
 /** Deciding, before the first byte, what a backup will be and whether the repository has room for it. */
 import { cancellationSignal } from '@temporalio/activity'
 import { checkChain } from '../disks/chain.ts'
-import type { BackupType, FullReason } from '../domain/backup.ts'
+import type { BackupType, BackupWarning, FullReason } from '../domain/backup.ts'
 import { decideBackup, decideDisk } from '../domain/chain.ts'
-import type { BackupDecision, ChainBackup, DiskDecision } from '../domain/chain.ts'
+import type { BackupDecision, ChainBackup, DiskDecision, Tracking } from '../domain/chain.ts'
 import { HoldfastError } from '../domain/errors.ts'
 import { STORAGE_RESERVE_BYTES, estimateDiskNeedBytes, estimateIncrementNeedBytes } from '../domain/storage.ts'
 import { largestRecentIncrement, listChainBackups, loadBackupWork, recordAdmission } from '../db/queries/backup-records.ts'
 import type { BackupWork } from '../db/queries/backup-records.ts'
-import { replaceVmDisks } from '../db/queries/registration.ts'
+import { updateVm } from '../db/queries/registration.ts'
 import type { Manifest } from '../domain/manifest.ts'
 import type { PublishedBackup, Repository } from '../repositories/repository.ts'
-import type { SourceDisk } from '../sources/source.ts'
+import type { Source, SourceDisk, VmDescription } from '../sources/source.ts'
 import type { BackupAdmission } from '../temporal/operations.ts'
 import { locateBackup } from './backup-location.ts'
 import type { BackupLocation } from './backup-location.ts'
@@ -33,43 +33,92 @@ export interface AdmissionActivities {
   admitBackup(backupId: string): Promise<BackupPlan>
 }
 
-type PlannedDisk = SourceDisk & { backupType: BackupType; fullReason: FullReason | null }
+interface PlannedDisk extends SourceDisk {
+  backupType: BackupType
+  fullReason: FullReason | null
+  /** Bytes that changed since the parent, where the source counts them. */
+  changedBytes: number | null
+}
 
 interface Decided {
   decision: BackupDecision
   disks: PlannedDisk[]
+  warnings: BackupWarning[]
 }
 
+type AskTracking = (changeIds: Record<string, string | null>) => ReturnType<Source['trackingSince']>
+
 export function createAdmissionActivities(dependencies: HostDependencies): AdmissionActivities {
-  const { catalog, createSource } = dependencies
+  const { catalog, sourceOf } = dependencies
   return guarded({
     async admitBackup(backupId: string): Promise<BackupPlan> {
       const work = await loadBackupWork(catalog, backupId)
       const location = locateBackup(work, dependencies)
       const signal = cancellationSignal()
-      const { disks } = await createSource(work.vm.source_type).describeVm(work.vm.config, { signal })
+      const source = await sourceOf(work.vm)
+      const described = await source.describeVm(work.vm.config, { signal })
       const earlier = await listChainBackups(catalog, work.vm.context_id, work.repository.id)
-      const decided = await decide(work, disks, earlier, location)
+      const decided = await decide(work, described, earlier, location, (changeIds) =>
+        source.trackingSince(work.vm.config, changeIds, { signal }),
+      )
       const requiredBytes = await estimate(dependencies, work, decided.disks)
       await checkSpace(location.repository, work, requiredBytes)
-      await store(dependencies, work, decided, location)
+      await store(dependencies, work, decided, described, location)
       return planOf(backupId, decided, requiredBytes)
     },
   })
 }
 
-async function decide(work: BackupWork, disks: SourceDisk[], earlier: ChainBackup[], location: BackupLocation): Promise<Decided> {
+async function decide(
+  work: BackupWork,
+  { disks, warnings }: VmDescription,
+  earlier: ChainBackup[],
+  location: BackupLocation,
+  trackingSince: AskTracking,
+): Promise<Decided> {
   const decision = decideBackup(work.job.requested_type, earlier)
-  if (decision.backupType === 'full') return full(decision, disks)
+  if (decision.backupType === 'full') return full(decision, disks, warnings)
   const { vmFolder } = location.reference
   const parent = await usableParent(location.repository, { vmFolder, backupId: decision.parentBackupId })
-  if ('unusable' in parent) return full({ backupType: 'full', fullReason: 'parent_missing', detail: parent.unusable }, disks)
-  const chainBackup = asChainBackup(parent.manifest)
-  const planned = disks.map((disk) => asPlanned(disk, decideDisk(disk, chainBackup)))
-  const [reason, ...others] = new Set(planned.map((disk) => disk.fullReason))
-  if (reason == null || others.some((other) => other === null)) return { decision, disks: planned }
-  // Nothing would build on the parent, so it is no parent.
-  return full({ backupType: 'full', fullReason: reason, detail: 'no disk can continue its chain' }, disks)
+  if ('unusable' in parent) {
+    return full({ backupType: 'full', fullReason: 'parent_missing', detail: parent.unusable }, disks, warnings)
+  }
+  const { manifest } = parent
+  const overwrittenAt = work.vm.restored_in_place_at
+  if (overwrittenAt !== null && overwrittenAt >= new Date(manifest.snapshot_at)) {
+    const detail = `the disks were overwritten by a restore at ${overwrittenAt.toISOString()}`
+    return full({ backupType: 'full', fullReason: 'restored_in_place', detail }, disks, warnings)
+  }
+  const tracking = await trackingSince(Object.fromEntries(manifest.disks.map((disk) => [disk.key, disk.change_id])))
+  const chainBackup = asChainBackup(manifest)
+  const decisions = disks.map((disk) => ({ disk, ...decideDisk(disk, chainBackup, tracking[disk.key] ?? notTracked) }))
+  const lasting = decisions.find((one) => one.backupType === 'full')
+  if (lasting && decisions.every((one) => one.backupType === 'full')) {
+    // Nothing would build on the parent, so it is no parent.
+    return full({ backupType: 'full', fullReason: lasting.fullReason, detail: lasting.detail }, disks, warnings)
+  }
+  const planned = decisions.map(({ disk, ...one }) => asPlanned(disk, one, tracking[disk.key]))
+  return { decision, disks: planned, warnings: [...warnings, ...changesOf(planned, manifest, tracking)] }
+}
+
+const notTracked: Tracking = { state: 'untracked', detail: 'the source says nothing about this disk' }
+
+/** What a person should know of how this backup differs from its parent. */
+function changesOf(planned: PlannedDisk[], parent: Manifest, tracking: Record<string, Tracking>): BackupWarning[] {
+  const removed = parent.disks.filter((disk) => !planned.some((candidate) => candidate.key === disk.key))
+  const untracked = planned.flatMap((disk): BackupWarning[] => {
+    const known = tracking[disk.key]
+    if (disk.backupType === 'full' || known?.state !== 'untracked') return []
+    const message = `Disk "${disk.label}" is read from end to end, and only what differs is stored: ${known.detail}.`
+    return [{ code: 'no_change_tracking', disk: disk.key, message }]
+  })
+  return [
+    ...removed.map(({ key, label }): BackupWarning => {
+      const message = `Disk "${label}" is in backup ${parent.backup_id} but no longer in the VM; it is not part of this backup.`
+      return { code: 'disk_removed', disk: key, message }
+    }),
+    ...untracked,
+  ]
 }
 
 /** A lasting defect of the chain's files is a reason for a full; trouble that may pass is not. */
@@ -100,18 +149,28 @@ function asChainBackup(manifest: Manifest): ChainBackup {
   }
 }
 
-function full(decision: Extract<BackupDecision, { backupType: 'full' }>, disks: SourceDisk[]): Decided {
-  return { decision, disks: disks.map((disk) => ({ ...disk, backupType: 'full', fullReason: decision.fullReason })) }
+function full(
+  decision: Extract<BackupDecision, { backupType: 'full' }>,
+  disks: SourceDisk[],
+  warnings: BackupWarning[],
+): Decided {
+  const { fullReason } = decision
+  return { decision, disks: disks.map((disk) => ({ ...disk, backupType: 'full', fullReason, changedBytes: null })), warnings }
 }
 
-function asPlanned(disk: SourceDisk, decision: DiskDecision): PlannedDisk {
+function asPlanned(disk: SourceDisk, decision: DiskDecision, tracking: Tracking | undefined): PlannedDisk {
   const fullReason = decision.backupType === 'full' ? decision.fullReason : null
-  return { ...disk, backupType: decision.backupType, fullReason }
+  const changedBytes = fullReason === null && tracking?.state === 'tracked' ? tracking.changedBytes : null
+  return { ...disk, backupType: decision.backupType, fullReason, changedBytes }
 }
 
 async function estimate({ catalog }: HostDependencies, { job }: BackupWork, disks: PlannedDisk[]): Promise<number> {
   const needs = disks.map(async (disk) => {
     if (disk.backupType === 'full') return estimateDiskNeedBytes(disk)
+    // The guest goes on writing until the snapshot is taken: an upper bound for all but a flood of writes.
+    if (disk.changedBytes !== null) {
+      return estimateDiskNeedBytes({ ...disk, dataBytes: Math.min(disk.sizeBytes, 2 * disk.changedBytes) })
+    }
     const { vm_context_id: vmContextId, repository_id: repositoryId } = job
     return estimateIncrementNeedBytes(
       disk,
@@ -135,14 +194,16 @@ async function checkSpace(repository: Repository, { repository: row }: BackupWor
 async function store(
   { catalog }: HostDependencies,
   { job }: BackupWork,
-  { decision, disks }: Decided,
+  { decision, disks, warnings }: Decided,
+  { powerState, cpuCount, memoryMb, osType }: VmDescription,
   location: BackupLocation,
 ): Promise<void> {
   const { repository } = location
-  await replaceVmDisks(catalog, job.vm_context_id, disks)
+  await updateVm(catalog, job.vm_context_id, { powerState, cpuCount, memoryMb, osType, disks })
   await recordAdmission(catalog, {
     backupId: job.id,
     ...originOf(decision),
+    warnings,
     disks: disks.map((disk) => ({ ...disk, qcow2Path: `${repository.root}/${job.repository_path}/disk-${disk.index}.qcow2` })),
   })
 }

@@ -1,15 +1,16 @@
 /** What the steps of a data host work with. The composition root (`worker/mover.ts`) fills it in; steps know no other way to the world. */
-import type { SourceType } from '../domain/backup.ts'
 import type { Catalog } from '../db/client.ts'
 import type { RepositoryRecord } from '../repositories/registry.ts'
 import type { Repository } from '../repositories/repository.ts'
 import type { Source } from '../sources/source.ts'
+import type { SourceReference } from './source-connections.ts'
 import type { ProgressBoard } from './progress-board.ts'
 
 export interface HostDependencies {
   hostId: string
   catalog: Catalog
-  createSource: (type: SourceType) => Source
+  /** The platform a VM comes from, with the credentials of its connection. `SOURCE_CONNECTION_NOT_FOUND` when that is gone. */
+  sourceOf: (reference: SourceReference) => Promise<Source>
   createRepository: (record: RepositoryRecord) => Repository
   progress: ProgressBoard
   /** Sockets of this process go below it; short, and emptied when the process is gone. */

@@ -1,6 +1,7 @@
 /** Repairs on a data host: backups, restores and deletions cut short, staging folders and sockets left behind. */
 import { lstat } from 'node:fs/promises'
 import { endBackup, loadBackupWork } from '../db/queries/backup-records.ts'
+import { changeIdsInUseOf } from '../db/queries/change-ids.ts'
 import { recordDeletedBackup } from '../db/queries/deletion-records.ts'
 import { listDeletionMarks, removeObservedPin } from '../db/queries/pins.ts'
 import { recordPublishedBackup } from '../db/queries/publication-records.ts'
@@ -86,21 +87,22 @@ type Found = Omit<AbandonedWork, 'hostId'>
 
 /** Publication is the commit point: what has its final name is complete, whatever the row says. */
 async function settleBackup(dependencies: HostDependencies, { id: backupId }: Found): Promise<Repair[]> {
-  const { catalog, createSource } = dependencies
+  const { catalog, sourceOf } = dependencies
   const work = await loadBackupWork(catalog, backupId)
   if (work.job.status !== 'pending' && work.job.status !== 'running') return []
   const { repository, reference } = locateBackup(work, dependencies)
-  const source = createSource(work.vm.source_type)
+  const source = await sourceOf(work.vm)
+  const inUse = () => changeIdsInUseOf(catalog, work.vm.context_id)
   const published = await publishedManifest(repository, reference)
   if (published) {
     const { folder, manifest } = await repository.publishBackup(reference, published)
     await recordPublishedBackup(catalog, manifest, { id: repository.id, folder })
-    await source.endSnapshot(work.vm.config, backupId, 'published', {})
+    await source.endSnapshot(work.vm.config, backupId, { outcome: 'published', changeIdsInUse: await inUse() }, {})
     return [{ kind: 'backup', what: `completed ${backupId}: it was published before its workflow ended` }]
   }
   const indexes = work.disks.map((disk) => disk.disk_index)
   await holdingDisks(backupId, indexes, async () => {
-    await source.endSnapshot(work.vm.config, backupId, 'abandoned', {})
+    await source.endSnapshot(work.vm.config, backupId, { outcome: 'abandoned', changeIdsInUse: await inUse() }, {})
     await repository.discardBackup(reference)
   })
   const message =

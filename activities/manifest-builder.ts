@@ -32,6 +32,7 @@ export function buildManifest(facts: ManifestFacts): Manifest {
     published_at: facts.publishedAt,
     consistency: snapshot.consistency,
     consistency_reason: snapshot.consistencyReason,
+    warnings: [...job.warnings, ...snapshot.warnings],
     compression: job.compression,
     disks: disks.map((disk) => manifestDisk(disk, facts)),
     versions: facts.versions,

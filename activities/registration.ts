@@ -26,7 +26,7 @@ export interface RegistrationActivities {
 export function createRegistrationActivities({ catalog }: { catalog: Catalog }): RegistrationActivities {
   return guarded({
     async recordVm({ description, ...vm }: RegisterVmRequest & { description: VmDescription }): Promise<void> {
-      await insertVm(catalog, { ...vm, powerState: description.powerState, disks: description.disks })
+      await insertVm(catalog, { ...vm, ...description })
     },
 
     async checkRepositoryIsNew(repository: RepositoryRequest): Promise<void> {
@@ -59,13 +59,14 @@ export interface InspectionActivities {
 
 /** Steps of a data host: what is really there. */
 export function createInspectionActivities({
-  createSource,
+  sourceOf,
   createRepository,
   attachRepository,
 }: HostDependencies): InspectionActivities {
   return guarded({
     async describeVm({ sourceType, config }: RegisterVmRequest): Promise<VmDescription> {
-      return createSource(sourceType).describeVm(config, { signal: cancellationSignal() })
+      const source = await sourceOf({ source_type: sourceType, source_id: null })
+      return source.describeVm(config, { signal: cancellationSignal() })
     },
 
     async initializeRepository(request: RepositoryRequest): Promise<StorageInfo> {

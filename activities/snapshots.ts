@@ -3,6 +3,7 @@ import { cancellationSignal } from '@temporalio/activity'
 import { HoldfastError } from '../domain/errors.ts'
 import { loadBackupWork } from '../db/queries/backup-records.ts'
 import type { BackupWork } from '../db/queries/backup-records.ts'
+import { changeIdsInUseOf } from '../db/queries/change-ids.ts'
 import { disksOfBackup } from '../db/queries/backup-detail.ts'
 import type { Snapshot } from '../sources/source.ts'
 import { guarded } from './failure.ts'
@@ -19,12 +20,12 @@ export interface SnapshotActivities {
   endSnapshot(backupId: string, outcome: 'published' | 'abandoned'): Promise<void>
 }
 
-export function createSnapshotActivities({ catalog, createSource }: HostDependencies): SnapshotActivities {
+export function createSnapshotActivities({ catalog, sourceOf }: HostDependencies): SnapshotActivities {
   return guarded({
     async beginSnapshot(backupId: string): Promise<Snapshot> {
       const work = await loadBackupWork(catalog, backupId)
-      const source = createSource(work.vm.source_type)
-      const parentChangeIds = await changeIdsOf(work.job.parent_backup_id)
+      const source = await sourceOf(work.vm)
+      const parentChangeIds = await changeIdsOf(work)
       const snapshot = await source.beginSnapshot(
         { backupId, config: work.vm.config, parentChangeIds },
         { signal: cancellationSignal() },
@@ -35,15 +36,21 @@ export function createSnapshotActivities({ catalog, createSource }: HostDependen
 
     async endSnapshot(backupId: string, outcome: 'published' | 'abandoned'): Promise<void> {
       const { vm } = await loadBackupWork(catalog, backupId)
-      await createSource(vm.source_type).endSnapshot(vm.config, backupId, outcome, { signal: cancellationSignal() })
+      const changeIdsInUse = await changeIdsInUseOf(catalog, vm.context_id)
+      const source = await sourceOf(vm)
+      await source.endSnapshot(vm.config, backupId, { outcome, changeIdsInUse }, { signal: cancellationSignal() })
     },
   })
 
-  async function changeIdsOf(parentBackupId: string | null): Promise<Record<string, string>> {
-    if (parentBackupId === null) return {}
-    const disks = await disksOfBackup(catalog, parentBackupId)
+  /** Of the disks that continue their chain; a disk that is a full asks for no changes. */
+  async function changeIdsOf({ job, disks }: BackupWork): Promise<Record<string, string>> {
+    if (job.parent_backup_id === null) return {}
+    const incremental = new Set(disks.filter((disk) => disk.backup_type === 'incremental').map((disk) => disk.disk_key))
+    const parents = await disksOfBackup(catalog, job.parent_backup_id)
     return Object.fromEntries(
-      disks.flatMap((disk) => (disk.disk_change_id === null ? [] : [[disk.disk_key, disk.disk_change_id]])),
+      parents.flatMap(({ disk_key: key, disk_change_id: changeId }) =>
+        changeId === null || !incremental.has(key) ? [] : [[key, changeId]],
+      ),
     )
   }
 }

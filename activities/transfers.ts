@@ -90,14 +90,15 @@ async function targetOf(dependencies: HostDependencies, work: BackupWork, diskIn
 
 /** Closing tells whether the content stayed what it was, so after a success its answer counts, and after a failure it may explain it. */
 async function withOpenDisk<T>(
-  { createSource }: HostDependencies,
+  { sourceOf }: HostDependencies,
   { vm }: BackupWork,
   { snapshot, diskIndex }: TransferInput,
   runFolder: string,
   use: (disk: OpenDisk) => Promise<T>,
 ): Promise<T> {
   const signal = cancellationSignal()
-  const disk = await createSource(vm.source_type).openDisk(vm.config, snapshot, diskIndex, { runFolder, signal })
+  const source = await sourceOf(vm)
+  const disk = await source.openDisk(vm.config, snapshot, diskIndex, { runFolder, signal })
   let result: T
   try {
     result = await use(disk)

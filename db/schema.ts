@@ -3,6 +3,7 @@ import type { ColumnType, Generated } from 'kysely'
 import type {
   BackupState,
   BackupType,
+  BackupWarning,
   Compression,
   Consistency,
   FullReason,
@@ -23,6 +24,8 @@ type Flag = ColumnType<boolean, boolean | undefined, boolean>
 export interface Database {
   users: UsersTable
   backup_repositories: BackupRepositoriesTable
+  sources: SourcesTable
+  sealed_credentials: SealedCredentialsTable
   vm_contexts: VmContextsTable
   vm_disks: VmDisksTable
   backup_jobs: BackupJobsTable
@@ -58,6 +61,38 @@ export interface BackupRepositoriesTable {
   updated_at: UpdatedAt
 }
 
+/** A connection to a platform that VMs come from. */
+export interface SourcesTable {
+  /** `source-<ulid, lower case>` */
+  id: string
+  name: string
+  source_type: SourceType
+  /** libvirt: `{ "uri", "scratch_folder" }`. Never a credential. */
+  config: Json<JsonObject>
+  credentials_id: string | null
+  /** The mover that reaches it. */
+  host_id: string
+  /** Of the last test or discovery. */
+  status: ColumnType<SourceState, SourceState | undefined, SourceState>
+  /** For people, of the last test that succeeded: `QEMU 7.2.0, libvirt 9.0.0`. */
+  version: string | null
+  error_code: ErrorCode | null
+  error_message: string | null
+  last_tested_at: Date | null
+  last_discovered_at: Date | null
+  created_at: CreatedAt
+  updated_at: UpdatedAt
+}
+
+export type SourceState = 'untested' | 'reachable' | 'unreachable'
+
+/** AES-256-GCM under the key file outside the catalog; `security/sealed-credentials.ts` is the only reader and writer. */
+export interface SealedCredentialsTable {
+  id: string
+  sealed: Buffer
+  created_at: CreatedAt
+}
+
 export interface VmContextsTable {
   /** `ctx-<ulid, lower case>` */
   context_id: string
@@ -67,11 +102,19 @@ export interface VmContextsTable {
   config: Json<JsonObject>
   /** The mover that reaches the disks. */
   host_id: string
-  current_status: Generated<string>
+  /** The connection that it was discovered through; `null` for VMs that were registered by hand. */
+  source_id: string | null
+  /** The platform's own lasting id (libvirt: UUID); unique per connection. */
+  external_id: string | null
+  /** `ready`, or `vanished`: the last discovery did not find it. */
+  current_status: Generated<'ready' | 'vanished'>
   power_state: Generated<'on' | 'off' | 'unknown'>
   cpu_count: number | null
   memory_mb: number | null
   os_type: string | null
+  last_seen_at: Date | null
+  /** When a restore last overwrote the disks: nothing older can be a parent. */
+  restored_in_place_at: Date | null
   created_at: CreatedAt
   updated_at: UpdatedAt
 }
@@ -100,6 +143,8 @@ export interface BackupJobsTable {
   repository_path: string
   parent_backup_id: string | null
   consistency: Consistency | null
+  consistency_reason: string | null
+  warnings: ColumnType<BackupWarning[], string | undefined, string>
   compression: Compression
   /** Bytes of all disks, as the guest sees them. */
   total_bytes: Generated<number>

@@ -37,7 +37,7 @@ type FromThread<Work extends ThreadWork> =
 /**
  * Runs the thread `script` with `input` and resolves with its result. The thread's `HoldfastError` is thrown as one again; anything
  * else becomes `INTERNAL`. On abort the thread is asked to stop, given 15 s, then ended; the call rejects with `signal.reason`, at the
- * latest 17 s after the abort. Only a thread whose storage hangs is still there then; it ends with that call, and does nothing more.
+ * latest 19 s after the abort. Only a thread whose storage hangs is still there then; it ends with that call, and does nothing more.
  */
 export async function runInThread<Work extends ThreadWork>(
   script: URL,
@@ -46,6 +46,7 @@ export async function runInThread<Work extends ThreadWork>(
 ): Promise<Work['result']> {
   options.signal?.throwIfAborted()
   const worker = new Worker(script, { workerData: input, execArgv: [], resourceLimits: { maxOldGenerationSizeMb: HEAP_MAX_MIB } })
+  const exited = new Promise((resolve) => worker.once('exit', resolve))
   const gaveUp = Promise.withResolvers<never>()
   let grace: NodeJS.Timeout | undefined
   const stop = (): void => {
@@ -62,15 +63,22 @@ export async function runInThread<Work extends ThreadWork>(
   } finally {
     clearTimeout(grace)
     options.signal?.removeEventListener('abort', stop)
-    await ended(worker)
+    await ended(worker, exited)
   }
 }
 
-async function ended(worker: Worker): Promise<void> {
+/** A thread that has answered ends by itself. Only one that does not is terminated: V8 has crashed whole processes on the way out of it. */
+async function ended(worker: Worker, exited: Promise<unknown>): Promise<void> {
+  if (await withinEndTime(exited)) return
+  await withinEndTime(worker.terminate())
+}
+
+async function withinEndTime(end: Promise<unknown>): Promise<boolean> {
   const enough = new AbortController()
-  const late = delay(END_MS, undefined, { signal: enough.signal }).catch(() => undefined)
-  await Promise.race([worker.terminate(), late])
+  const late = delay(END_MS, false, { signal: enough.signal }).catch(() => false)
+  const inTime = await Promise.race([end.then(() => true), late])
   enough.abort()
+  return inTime
 }
 
 function resultOf<Work extends ThreadWork>(worker: Worker, onReport: ThreadOptions<Work>['onReport']): Promise<Work['result']> {

@@ -19,6 +19,9 @@ export type VerificationState = 'unverified' | 'passed' | 'failed'
  * - `parent_missing`: the catalog knows the parent but its files are gone or unreadable
  * - `chain_limit`: the chain has reached its greatest length
  * - `disk_added` / `disk_shrunk` / `disk_replaced`: this disk cannot continue its chain; the others go on
+ * - `bitmap_lost`: the hypervisor's record of changes is missing or inconsistent, as after a crash of QEMU
+ * - `checkpoint_missing`: the hypervisor no longer knows the point of the parent: reverted, migrated, or removed by another tool
+ * - `restored_in_place`: the VM's disks were overwritten by a restore since the parent
  */
 export const fullReasons = [
   'requested',
@@ -29,8 +32,37 @@ export const fullReasons = [
   'disk_added',
   'disk_shrunk',
   'disk_replaced',
+  'bitmap_lost',
+  'checkpoint_missing',
+  'restored_in_place',
 ] as const
 export type FullReason = (typeof fullReasons)[number]
+
+/**
+ * What a person should know of a backup that went well.
+ * - `disk_excluded`: left out because somebody asked for that
+ * - `disk_read_only` / `disk_unsupported`: left out because it holds nothing of the VM's own, or cannot be read consistently
+ * - `disk_removed`: the parent has it, the VM no longer
+ * - `no_change_tracking`: read from end to end although it is an incremental, because nothing records this disk's changes
+ * - `consistency_reduced`: the guest could not be asked to settle its file systems
+ */
+export const warningCodes = [
+  'disk_excluded',
+  'disk_read_only',
+  'disk_unsupported',
+  'disk_removed',
+  'no_change_tracking',
+  'consistency_reduced',
+] as const
+export type WarningCode = (typeof warningCodes)[number]
+
+export interface BackupWarning {
+  code: WarningCode
+  /** Key of the disk it is about; `null` when it is about the VM. */
+  disk: string | null
+  /** For people: what, why, and what can be done. */
+  message: string
+}
 
 /** The guest's state at the instant of the snapshot. A disk image nobody writes to is as consistent as its last shutdown: `crash`. */
 export type Consistency = 'application' | 'filesystem' | 'crash'

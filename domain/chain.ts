@@ -24,7 +24,20 @@ export type BackupDecision =
   | { backupType: 'full'; fullReason: FullReason; detail: string }
   | { backupType: 'incremental'; parentBackupId: string; chainLength: number }
 
-export type DiskDecision = { backupType: 'full'; fullReason: FullReason } | { backupType: 'incremental'; parentDiskIndex: number }
+export type DiskDecision =
+  | { backupType: 'full'; fullReason: FullReason; detail: string }
+  | { backupType: 'incremental'; parentDiskIndex: number }
+
+/**
+ * What a source says, before anything is frozen, about a disk's changes since its parent.
+ * - `tracked`: it knows which ranges changed; `changedBytes` of them until now
+ * - `untracked`: nothing records this disk's changes; all of it must be read and compared with the parent's hashes
+ * - `lost`: changes were recorded, and the record cannot be used
+ */
+export type Tracking =
+  | { state: 'tracked'; changedBytes: number }
+  | { state: 'untracked'; detail: string }
+  | { state: 'lost'; fullReason: Extract<FullReason, 'bitmap_lost' | 'checkpoint_missing'>; detail: string }
 
 /** Ancestors of `id`, oldest (the full) first, `id` itself last. Throws nothing: an incomplete chain simply starts later, see {@link isWholeChain}. */
 export function chainOf(id: string, backups: ReadonlyMap<string, ChainBackup>): ChainBackup[] {
@@ -87,12 +100,17 @@ export function decideBackup(requested: BackupType, newestFirst: readonly ChainB
 }
 
 /** What one disk of an incremental backup becomes: a disk that cannot continue its chain is a full for itself alone. */
-export function decideDisk(disk: ChainDisk, parent: ChainBackup): DiskDecision {
+export function decideDisk(disk: ChainDisk, parent: ChainBackup, tracking: Tracking): DiskDecision {
   const same = parent.disks.find((candidate) => candidate.key === disk.key)
   if (!same) {
     const replaced = parent.disks.some((candidate) => candidate.index === disk.index)
-    return { backupType: 'full', fullReason: replaced ? 'disk_replaced' : 'disk_added' }
+    const what = replaced ? 'replaced another' : 'was added'
+    return { backupType: 'full', fullReason: replaced ? 'disk_replaced' : 'disk_added', detail: `disk "${disk.key}" ${what}` }
   }
-  if (disk.sizeBytes < same.sizeBytes) return { backupType: 'full', fullReason: 'disk_shrunk' }
+  if (disk.sizeBytes < same.sizeBytes) {
+    const detail = `disk "${disk.key}" has ${disk.sizeBytes} bytes, its parent ${same.sizeBytes}`
+    return { backupType: 'full', fullReason: 'disk_shrunk', detail }
+  }
+  if (tracking.state === 'lost') return { backupType: 'full', fullReason: tracking.fullReason, detail: tracking.detail }
   return { backupType: 'incremental', parentDiskIndex: same.index }
 }

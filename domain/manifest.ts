@@ -2,7 +2,7 @@
  * The manifest: the JSON file that makes a backup complete. A backup exists if and only if its published folder holds a valid one.
  * Field names are `snake_case` because the file is read by people and other tools; format in docs/on-disk-format.md.
  */
-import type { BackupType, Compression, Consistency, FullReason, SourceType } from './backup.ts'
+import type { BackupType, BackupWarning, Compression, Consistency, FullReason, SourceType } from './backup.ts'
 import type { JsonObject } from './errors.ts'
 
 export const MANIFEST_FORMAT = 'holdfast-backup'
@@ -23,6 +23,8 @@ export interface Manifest {
   published_at: string
   consistency: Consistency
   consistency_reason: string
+  /** What a person should know of it, for example which disks were left out; usually empty. */
+  warnings: BackupWarning[]
   compression: Compression
   disks: ManifestDisk[]
   versions: { holdfast: string; qemu: string }

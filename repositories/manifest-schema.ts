@@ -1,6 +1,6 @@
 /** What a valid manifest is: member by member, and between members. */
 import { z } from 'zod'
-import { fullReasons } from '../domain/backup.ts'
+import { fullReasons, warningCodes } from '../domain/backup.ts'
 import { isBackupId } from '../domain/ids.ts'
 import { MANIFEST_FORMAT, MANIFEST_VERSION } from '../domain/manifest.ts'
 import type { Manifest, ManifestDisk } from '../domain/manifest.ts'
@@ -48,6 +48,7 @@ const members = z.strictObject({
   published_at: instant,
   consistency: z.enum(['application', 'filesystem', 'crash']),
   consistency_reason: text,
+  warnings: z.array(z.strictObject({ code: z.enum(warningCodes), disk: text.nullable(), message: text })).max(DISKS_MAX),
   compression: z.enum(['zstd', 'none']),
   disks: z.array(disk).min(1).max(DISKS_MAX),
   versions: z.strictObject({ holdfast: text, qemu: text }),

@@ -35,6 +35,7 @@ export function sampleManifest(reference: BackupReference, parent: BackupReferen
     snapshot_at: '2026-01-01T00:00:00.000Z',
     published_at: '2026-01-01T00:05:00.000Z',
     consistency: 'crash',
+    warnings: [],
     consistency_reason: 'nobody wrote to the image files',
     compression: 'zstd',
     disks: Array.from({ length: disks }, (_, index) => sampleDisk(index, parent)),

@@ -1,68 +1,9 @@
-/** The key that signs sessions: a file that only we can read, made once. Deleting it (and restarting) ends every session. */
-import { randomBytes } from 'node:crypto'
-import { link, mkdir, open, readFile, stat, unlink } from 'node:fs/promises'
-import { join } from 'node:path'
-import { HoldfastError } from '../domain/errors.ts'
+/** The key that signs sessions. Deleting it (and restarting) ends every session. */
+import { loadKeyFile } from './key-file.ts'
 
 export const SESSION_KEY_FILE = 'session-signing.key'
-const KEY_BYTES = 32
-const OTHERS = 0o077
 
-/**
- * Reads the key in `keysFolder`, or makes it. Several processes may call it at once and all get the same key.
- * `INTERNAL` when the file is damaged or other users may read it.
- */
-export async function loadSessionKey(keysFolder: string): Promise<Uint8Array> {
-  const path = join(keysFolder, SESSION_KEY_FILE)
-  return (await readKey(path)) ?? createKey(keysFolder, path)
-}
-
-async function readKey(path: string): Promise<Uint8Array | undefined> {
-  let key: Buffer
-  try {
-    key = await readFile(path)
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined
-    throw new HoldfastError('INTERNAL', `The session key ${path} cannot be read.`, { cause: error })
-  }
-  const { mode } = await stat(path)
-  if ((mode & OTHERS) !== 0) {
-    throw new HoldfastError(
-      'INTERNAL',
-      `The session key ${path} is open to other users: delete it and start again, which ends all sessions.`,
-    )
-  }
-  if (key.length !== KEY_BYTES) {
-    throw new HoldfastError(
-      'INTERNAL',
-      `The session key ${path} has ${key.length} bytes instead of ${KEY_BYTES}: delete it and start again.`,
-    )
-  }
-  return new Uint8Array(key)
-}
-
-/** Writes a draft first and links it into place: the first link wins, and nobody ever reads half a key. */
-async function createKey(keysFolder: string, path: string): Promise<Uint8Array> {
-  await mkdir(keysFolder, { recursive: true, mode: 0o700 })
-  const draft = `${path}.${process.pid}.${randomBytes(6).toString('hex')}`
-  const file = await open(draft, 'wx', 0o600)
-  try {
-    await file.writeFile(randomBytes(KEY_BYTES))
-    await file.sync()
-    await link(draft, path)
-  } catch (error) {
-    if (!hasCode(error, 'EEXIST')) throw error
-    // Another process was first; its key counts.
-  } finally {
-    await file.close()
-    await unlink(draft)
-  }
-  const key = await readKey(path)
-  if (key === undefined)
-    throw new HoldfastError('INTERNAL', `The session key ${path} vanished while it was being made: start again.`)
-  return key
-}
-
-function hasCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code
+/** As {@link loadKeyFile}. */
+export function loadSessionKey(keysFolder: string): Promise<Uint8Array> {
+  return loadKeyFile(keysFolder, SESSION_KEY_FILE, 'everybody must sign in again')
 }

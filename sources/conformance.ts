@@ -11,7 +11,7 @@ import { NbdPool } from '../disks/nbd/nbd-pool.ts'
 import { STATE_DIRTY } from '../disks/nbd/protocol.ts'
 import { BLOCK_SIZE_BYTES } from '../domain/blocks.ts'
 import type { ErrorCode, JsonObject } from '../domain/errors.ts'
-import type { OpenDisk, Snapshot, Source } from './source.ts'
+import type { OpenDisk, Snapshot, SnapshotEnd, Source } from './source.ts'
 
 /** A VM that a test made. Disks are named by their position. */
 export interface TestVm {
@@ -185,14 +185,14 @@ function describeSnapshots(current: () => Bench): void {
   it('ends again and again, also what never began, and leaves the VM as it was', async () => {
     const { source, vm } = current()
     const before = await vm.content(0)
-    await source.endSnapshot(vm.config, 'backup-never', 'abandoned', {})
+    await source.endSnapshot(vm.config, 'backup-never', ended('abandoned'), {})
     await begin(current(), 'backup-1')
     for (const outcome of ['abandoned', 'abandoned', 'published'] as const) {
-      await source.endSnapshot(vm.config, 'backup-1', outcome, {})
+      await source.endSnapshot(vm.config, 'backup-1', ended(outcome), {})
     }
     expect((await vm.content(0)).equals(before)).toBe(true)
     const next = await begin(current(), 'backup-2')
-    await source.endSnapshot(vm.config, 'backup-2', 'published', {})
+    await source.endSnapshot(vm.config, 'backup-2', ended('published'), {})
     expect(next.disks).toHaveLength(sizesBytes.length)
   })
 
@@ -200,7 +200,7 @@ function describeSnapshots(current: () => Bench): void {
     const { source, vm } = current()
     await begin(current(), 'backup-1')
     await vm.destroy()
-    await expect(source.endSnapshot(vm.config, 'backup-1', 'abandoned', {})).resolves.toBeUndefined()
+    await expect(source.endSnapshot(vm.config, 'backup-1', ended('abandoned'), {})).resolves.toBeUndefined()
   })
 }
 
@@ -227,7 +227,7 @@ function describeChange(current: () => Bench): void {
 
   it('takes a new snapshot under a new id when the VM has changed', async () => {
     const first = await begin(current(), 'backup-1')
-    await current().source.endSnapshot(current().vm.config, 'backup-1', 'abandoned', {})
+    await current().source.endSnapshot(current().vm.config, 'backup-1', ended('abandoned'), {})
     await current().vm.write(0, 0, randomBytes(4096))
     expect((await begin(current(), 'backup-2')).id).not.toBe(first.id)
   })
@@ -264,9 +264,10 @@ async function copyVm(
     await disk.close()
     if (!contents[index]?.equals(copy)) differing.push(index)
   }
-  await bench.source.endSnapshot(bench.vm.config, backupId, 'published', {})
-  const changeIds = snapshot.disks.flatMap(({ key, changeId }) => (changeId === null ? [] : [[key, changeId]]))
-  return { changeIds: Object.fromEntries(changeIds), differing }
+  const changed = snapshot.disks.flatMap(({ key, changeId }) => (changeId === null ? [] : [[key, changeId] as const]))
+  const changeIds = Object.fromEntries(changed)
+  await bench.source.endSnapshot(bench.vm.config, backupId, ended('published', Object.values(changeIds)), {})
+  return { changeIds, differing }
 }
 
 async function copyChanges(disk: OpenDisk, copy: Buffer): Promise<void> {
@@ -293,6 +294,11 @@ async function readAll(disk: OpenDisk, length = disk.sizeBytes): Promise<Buffer>
   }
   await pool.close()
   return content
+}
+
+/** One repository: its newest backup is all that the next can start from. */
+function ended(outcome: SnapshotEnd['outcome'], changeIdsInUse: readonly string[] = []): SnapshotEnd {
+  return { outcome, changeIdsInUse }
 }
 
 function code(expected: ErrorCode): { code: ErrorCode } {

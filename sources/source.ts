@@ -1,14 +1,16 @@
 /**
- * The contract of a source: a platform that VMs come from.
+ * The contract of a source: a platform that VMs come from, or one connection to such a platform.
  *
  * A source finds out what a VM looks like, freezes all its disks at one instant (a snapshot), and serves each frozen
- * disk as an NBD export on this host. It never writes to the VM's disks. Every implementation passes `conformance.ts`.
+ * disk as an NBD export on this host. It never writes to what the VM's disks hold. Every implementation passes `conformance.ts`.
  *
  * Errors are `HoldfastError`s: `SOURCE_INVALID` (configuration; lasting), `SOURCE_NOT_FOUND` (VM or image gone; lasting),
- * `SOURCE_CHANGED` (the frozen content is no longer what it was; lasting: the backup must start again),
- * `SOURCE_BUSY` and `SOURCE_UNAVAILABLE` (retryable).
+ * `SOURCE_CHANGED` (the frozen content is no longer what it was, or the VM is in another state: lasting for this snapshot, the
+ * backup must start again), `SOURCE_AUTHENTICATION_FAILED` (lasting), `SOURCE_BUSY` and `SOURCE_UNAVAILABLE` (retryable),
+ * `INSUFFICIENT_STORAGE` (no room for what the platform must keep while the snapshot exists; lasting).
  */
-import type { Consistency, SourceType } from '../domain/backup.ts'
+import type { BackupWarning, Consistency, SourceType } from '../domain/backup.ts'
+import type { Tracking } from '../domain/chain.ts'
 import type { JsonObject } from '../domain/errors.ts'
 
 /** Where an NBD server listens. Unix sockets by default; TCP only for servers that the administrator named. */
@@ -19,7 +21,13 @@ export type NbdEndpoint =
 /** What a source knows of a VM without freezing it. */
 export interface VmDescription {
   powerState: 'on' | 'off' | 'unknown'
+  /** Virtual processors, memory in MiB and the guest's operating system, where the source knows them. */
+  cpuCount: number | null
+  memoryMb: number | null
+  osType: string | null
   disks: SourceDisk[]
+  /** Disks that are left out, and why. */
+  warnings: BackupWarning[]
 }
 
 export interface SourceDisk {
@@ -43,11 +51,15 @@ export interface Snapshot {
   disks: SnapshotDisk[]
   /** What the source needs to define the VM again; ends in the manifest. */
   vmConfig: JsonObject
+  /** What was learnt only while freezing; the description's warnings are not repeated. */
+  warnings: BackupWarning[]
 }
 
 export interface SnapshotDisk extends SourceDisk {
   /** Becomes the change ID of the backup once it is published: "changed since here" for the next one. */
   changeId: string | null
+  /** The parent's change ID that this disk's export tells changes since; `null`: it cannot tell, and all is read. */
+  trackedSince: string | null
 }
 
 /** One frozen disk being served. */
@@ -59,7 +71,7 @@ export interface OpenDisk {
    * read every allocated byte and write only blocks whose hash differs from the parent's.
    */
   changes: { type: 'dirty-bitmap'; metaContext: string } | { type: 'compare-hashes' }
-  /** Stops serving. Idempotent. Throws `SOURCE_CHANGED` when the content changed while it was being read. */
+  /** Stops serving. Idempotent. Throws `SOURCE_CHANGED` when the content changed, or ended, while it was being read. */
   close(): Promise<void>
 }
 
@@ -70,8 +82,19 @@ export interface Source {
   describeVm(config: JsonObject, options: { signal?: AbortSignal }): Promise<VmDescription>
 
   /**
+   * Whether a later incremental can build on these change IDs (by disk key; `null` for a parent that had none). Answers for every key
+   * asked for that the VM still has. Changes nothing. Safe to retry.
+   */
+  trackingSince(
+    config: JsonObject,
+    changeIds: Record<string, string | null>,
+    options: { signal?: AbortSignal },
+  ): Promise<Record<string, Tracking>>
+
+  /**
    * Freezes all disks at one instant. Idempotent by `backupId`: asked again after a crash it returns the same snapshot
-   * if that still exists, else takes a new one under a new id. On failure nothing is left behind.
+   * if that still exists, else takes a new one under a new id. On failure nothing is left behind. `SOURCE_CHANGED` when a change ID
+   * that {@link trackingSince} called tracked is no longer.
    */
   beginSnapshot(request: SnapshotRequest, options: { signal?: AbortSignal }): Promise<Snapshot>
 
@@ -90,17 +113,103 @@ export interface Source {
    * Ends the snapshot. `published` keeps what the next incremental needs (the change ID is now in use); `abandoned`
    * leaves the VM as it was before {@link beginSnapshot}. Idempotent, also for a snapshot that never began or is gone.
    */
-  endSnapshot(
-    config: JsonObject,
-    backupId: string,
-    outcome: 'published' | 'abandoned',
-    options: { signal?: AbortSignal },
-  ): Promise<void>
+  endSnapshot(config: JsonObject, backupId: string, end: SnapshotEnd, options: { signal?: AbortSignal }): Promise<void>
+
+  /** Sources that are connections to a platform with VMs of its own have this; the others are told of each VM. */
+  readonly platform?: Platform
 }
 
 export interface SnapshotRequest {
   backupId: string
   config: JsonObject
-  /** Change IDs of the parent backup by disk key; empty for a full. */
+  /** Change IDs of the parent backup by disk key, of the disks that are `tracked` since it; empty for a full. */
   parentChangeIds: Record<string, string>
+}
+
+export interface SnapshotEnd {
+  outcome: 'published' | 'abandoned'
+  /** Change IDs of this VM that the next incremental of some repository may start from; the source may forget all other ones of ours. */
+  changeIdsInUse: readonly string[]
+}
+
+/** A platform that knows its own VMs: a hypervisor, a cluster. */
+export interface Platform {
+  /** Reaches the platform and finds out whether backups will work. Changes nothing. `SOURCE_UNAVAILABLE`, `SOURCE_AUTHENTICATION_FAILED`, `SOURCE_INVALID`. */
+  probe(options: { signal?: AbortSignal }): Promise<PlatformInfo>
+
+  /** All VMs. A VM that cannot be described is named with its error, and does not keep the others from being found. */
+  discoverVms(options: { signal?: AbortSignal }): Promise<DiscoveredVm[]>
+
+  /**
+   * Removes what backups that have ended left on the platform (jobs, checkpoints, scratch files), recognised by their names, and returns
+   * a line for people about each. What belongs to a backup that this catalog never heard of is somebody else's and stays.
+   */
+  removeOrphans(owners: OrphanOwners, options: { signal?: AbortSignal }): Promise<string[]>
+
+  /** Making VMs out of restored disks. */
+  readonly restorer: VmRestorer
+}
+
+export interface PlatformInfo {
+  /** Of the hypervisor and its control software, for people: `QEMU 7.2.0, libvirt 9.0.0`. */
+  version: string
+  hostname: string
+  /** What will not work, and what to do about it. */
+  warnings: string[]
+}
+
+export interface DiscoveredVm {
+  /** The platform's own lasting id (libvirt: UUID). */
+  externalId: string
+  name: string
+  /** What {@link Source.describeVm} needs. */
+  config: JsonObject
+  description: VmDescription | { error: string }
+}
+
+export interface OrphanOwners {
+  /** `running`: leave it alone; `ended`: what it left is an orphan; `unknown`: not ours. */
+  stateOf(backupId: string): 'running' | 'ended' | 'unknown'
+  /** Change IDs that must stay although their backup has ended. */
+  changeIdsInUse: ReadonlySet<string>
+}
+
+/** A VM to be made of a backup's restored disks. */
+export interface VmRestoreTarget {
+  /** `new`: another VM beside the original; `in-place`: the original's disks are replaced. */
+  mode: 'new' | 'in-place'
+  /** Name of the new VM. For `in-place` the config of the VM to overwrite is in `config`. */
+  vmName: string
+  config: JsonObject | null
+  /** `new`: folder on the hypervisor's host where the disks go. */
+  diskFolder: string | null
+  /** Whether the new VM's network cards are connected. Default of the API: `false`, so that two VMs of one address never meet. */
+  connectNetwork: boolean
+}
+
+/** The platform's side of a VM restore. Disks are written by `restoreDisk` to the paths that {@link plan} gives. */
+export interface VmRestorer {
+  /**
+   * Where each disk of the backup is to be written (QCOW2), by disk index. Changes nothing. `VM_EXISTS` (name taken), `VM_RUNNING` (in place, and the VM
+   * is not shut off), `SOURCE_NOT_FOUND`, `RESTORE_TARGET_INVALID`, `RESTORE_TARGET_EXISTS`.
+   */
+  plan(restore: VmRestorePlan, options: { signal?: AbortSignal }): Promise<Record<number, string>>
+  /**
+   * Makes the VM of the written disks; in place: puts them in the originals' stead and forgets the change tracking, so that the next
+   * backup is a full. Idempotent by `restoreId`.
+   */
+  complete(
+    restore: VmRestorePlan & { diskPaths: Record<number, string> },
+    options: { signal?: AbortSignal },
+  ): Promise<{ externalId: string }>
+  /** Takes back what a restore that failed left on the platform; the disks' files are not its business. Idempotent. */
+  discard(restore: VmRestorePlan, options: { signal?: AbortSignal }): Promise<void>
+}
+
+export interface VmRestorePlan {
+  restoreId: string
+  target: VmRestoreTarget
+  /** {@link Snapshot.vmConfig} of the backup. */
+  vmConfig: JsonObject
+  disks: { index: number; key: string; sizeBytes: number }[]
 }

@@ -32,6 +32,10 @@ const usual: Operations = {
   cancelRestore: async () => undefined,
   registerVm: async () => ({
     powerState: 'off',
+    cpuCount: null,
+    memoryMb: null,
+    osType: null,
+    warnings: [],
     disks: [{ index: 0, key: '/images/a.raw', label: 'a.raw', format: 'raw', sizeBytes: 1024 ** 3, dataBytes: 1024 ** 2 }],
   }),
   registerRepository: async () => space,

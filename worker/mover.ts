@@ -8,6 +8,7 @@ import { createHostActivities } from '../activities/index.ts'
 import type { HostDependencies } from '../activities/host-dependencies.ts'
 import { ProgressBoard } from '../activities/progress-board.ts'
 import { processRunFolder, removeDeadRunFolders } from '../activities/run-folders.ts'
+import { createSourceFinder } from '../activities/source-connections.ts'
 import { createTransferActivities } from '../activities/transfers.ts'
 import { createCatalog } from '../db/client.ts'
 import type { Catalog } from '../db/client.ts'
@@ -19,7 +20,6 @@ import { createLogger } from '../runtime/logger.ts'
 import type { Logger } from '../runtime/logger.ts'
 import { createShutdown } from '../runtime/shutdown.ts'
 import type { Shutdown } from '../runtime/shutdown.ts'
-import { createSource } from '../sources/registry.ts'
 import { hostQueue } from '../temporal/task-queues.ts'
 import { qemuVersion } from '../tools/qemu-img.ts'
 import { runWorker } from './running-worker.ts'
@@ -88,13 +88,15 @@ async function hostDependencies(
   attachRepository: (repositoryId: string) => Promise<void>,
 ): Promise<HostDependencies> {
   const { hostId, checkpointIntervalMs, checkpointIntervalBytes } = environment
+  const { run, keys } = homeFolders(environment.home)
+  const runFolder = processRunFolder(run)
   return {
     hostId,
     catalog,
-    createSource,
+    sourceOf: createSourceFinder({ catalog, keysFolder: keys, runFolder }),
     createRepository,
     progress,
-    runFolder: processRunFolder(homeFolders(environment.home).run),
+    runFolder,
     versions: { holdfast: await ownVersion(), qemu: await qemuVersion() },
     checkpointIntervalMs,
     checkpointIntervalBytes,

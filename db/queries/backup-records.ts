@@ -1,6 +1,6 @@
 /** Writing the life of a backup: asked for, admitted, published or ended. Every statement may run twice. */
 import type { Selectable } from 'kysely'
-import type { BackupState, BackupType, Compression, FullReason } from '../../domain/backup.ts'
+import type { BackupState, BackupType, BackupWarning, Compression, FullReason } from '../../domain/backup.ts'
 import type { ChainBackup } from '../../domain/chain.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { ErrorCode } from '../../domain/errors.ts'
@@ -27,6 +27,7 @@ export interface AdmittedBackup {
   fullReason: FullReason | null
   fullReasonDetail: string | null
   parentBackupId: string | null
+  warnings: BackupWarning[]
   disks: AdmittedDisk[]
 }
 
@@ -66,6 +67,7 @@ export async function insertPendingBackup(catalog: Catalog, backup: NewBackup): 
       repository_path: backup.repositoryPath,
       parent_backup_id: null,
       consistency: null,
+      consistency_reason: null,
       compression: backup.compression,
       rate_limit_bytes_per_second: backup.rateLimitBytesPerSecond,
       workflow_id: backup.workflowId,
@@ -144,6 +146,7 @@ export async function recordAdmission(catalog: Catalog, admitted: AdmittedBackup
         full_reason: admitted.fullReason,
         full_reason_detail: admitted.fullReasonDetail,
         parent_backup_id: admitted.parentBackupId,
+        warnings: JSON.stringify(admitted.warnings),
         total_bytes: disks.reduce((sum, disk) => sum + disk.sizeBytes, 0),
         processed_bytes: 0,
         bytes_transferred: 0,

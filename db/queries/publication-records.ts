@@ -28,6 +28,8 @@ async function completeJob(transaction: Transaction<Database>, manifest: Manifes
       full_reason: manifest.full_reason,
       parent_backup_id: manifest.parent_backup_id,
       consistency: manifest.consistency,
+      consistency_reason: manifest.consistency_reason,
+      warnings: JSON.stringify(manifest.warnings),
       total_bytes: totalBytes,
       processed_bytes: totalBytes,
       bytes_transferred: sum(manifest.disks, (disk) => disk.written_bytes),

@@ -15,6 +15,9 @@ export interface NewVm {
   hostId: string
   config: JsonObject
   powerState: 'on' | 'off' | 'unknown'
+  cpuCount: number | null
+  memoryMb: number | null
+  osType: string | null
   disks: { index: number; key: string; label: string; format: string; sizeBytes: number }[]
 }
 
@@ -49,9 +52,13 @@ export async function insertVm(catalog: Catalog, vm: NewVm): Promise<void> {
         config: JSON.stringify(vm.config),
         host_id: vm.hostId,
         power_state: vm.powerState,
-        cpu_count: null,
-        memory_mb: null,
-        os_type: null,
+        cpu_count: vm.cpuCount,
+        memory_mb: vm.memoryMb,
+        os_type: vm.osType,
+        source_id: null,
+        external_id: null,
+        last_seen_at: null,
+        restored_in_place_at: null,
       })
       .execute()
     await transaction
@@ -61,16 +68,28 @@ export async function insertVm(catalog: Catalog, vm: NewVm): Promise<void> {
   })
 }
 
-/** Brings what the catalog shows of a VM's disks up to what its source showed. Does nothing when the VM is gone. */
-export async function replaceVmDisks(catalog: Catalog, contextId: string, disks: NewVm['disks']): Promise<void> {
+/** What a look at a VM found. */
+export type SeenVm = Pick<NewVm, 'powerState' | 'cpuCount' | 'memoryMb' | 'osType' | 'disks'>
+
+/** Brings what the catalog shows of a VM up to what its source showed. Does nothing when the VM is gone. */
+export async function updateVm(catalog: Catalog, contextId: string, seen: SeenVm): Promise<void> {
+  const { powerState, cpuCount, memoryMb, osType, disks } = seen
   await catalog.transaction().execute(async (transaction) => {
-    const vm = await transaction
-      .selectFrom('vm_contexts')
-      .select('context_id')
+    const found = await transaction
+      .updateTable('vm_contexts')
+      .set({
+        power_state: powerState,
+        cpu_count: cpuCount,
+        memory_mb: memoryMb,
+        os_type: osType,
+        current_status: 'ready',
+        last_seen_at: new Date(),
+      })
       .where('context_id', '=', contextId)
       .executeTakeFirst()
-    if (!vm || disks.length === 0) return
+    if (found.numUpdatedRows === 0n) return
     await transaction.deleteFrom('vm_disks').where('vm_context_id', '=', contextId).execute()
+    if (disks.length === 0) return
     await transaction
       .insertInto('vm_disks')
       .values(disks.map((disk) => vmDiskRow(contextId, disk)))

@@ -24,7 +24,7 @@ import { startPlainQemuNbd } from '../../test/nbd-programs.ts'
 import { runTool } from '../../tools/run-tool.ts'
 import { describeSource } from '../conformance.ts'
 import type { SourceHarness, TestVm } from '../conformance.ts'
-import { createSource } from '../registry.ts'
+import { DiskImageSource } from './source.ts'
 import type { Snapshot } from '../source.ts'
 import type { ImageFormat } from './config.ts'
 
@@ -37,7 +37,7 @@ for (const format of ['raw', 'qcow2', 'vmdk', 'vhdx'] as const) {
 async function imageHarness(format: ImageFormat): Promise<SourceHarness> {
   const folder = await mkdtemp(join(tmpdir(), 'holdfast-source-'))
   return {
-    source: createSource('disk-image'),
+    source: new DiskImageSource(),
     writesDuringSnapshot: 'detected',
     createVm: async (sizesBytes) => {
       const vm = new ImageVm(folder, format)
@@ -122,7 +122,7 @@ class ImageVm implements TestVm {
 
 describe('images and what lies behind them', () => {
   let folder: string
-  const source = createSource('disk-image')
+  const source = new DiskImageSource()
   const at = (name: string): string => join(folder, name)
   const qemuImg = (...args: string[]): Promise<unknown> => runTool('qemu-img', args, { timeoutMs: 30_000 })
   const begin = (config: JsonObject): Promise<Snapshot> =>
@@ -351,7 +351,7 @@ describe('images and what lies behind them', () => {
 describe('a disk that somebody serves over NBD', () => {
   let folder: string
   let server: ServedDisk
-  const source = createSource('disk-image')
+  const source = new DiskImageSource()
 
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), 'hf-'))

@@ -2,6 +2,7 @@
  * The source `disk-image`: VMs whose disks are files on this host, or exports that somebody serves over NBD.
  * Nothing freezes them for us. A snapshot is a promise of the administrator that nobody writes, and a fingerprint that tells when somebody did.
  */
+import type { Tracking } from '../../domain/chain.ts'
 import type { JsonObject } from '../../domain/errors.ts'
 import type { OpenDisk, Snapshot, SnapshotRequest, Source, VmDescription } from '../source.ts'
 import { completeConfig, imageDisks } from './config.ts'
@@ -25,7 +26,14 @@ export class DiskImageSource implements Source {
 
   async describeVm(config: JsonObject, options: { signal?: AbortSignal }): Promise<VmDescription> {
     const disks = this.#disks(config)
-    return { powerState: 'unknown', disks: await describeDisks(disks, options) }
+    const described = await describeDisks(disks, options)
+    return { powerState: 'unknown', cpuCount: null, memoryMb: null, osType: null, disks: described, warnings: [] }
+  }
+
+  /** Nothing records writes to an image that lies still. */
+  async trackingSince(_config: JsonObject, changeIds: Record<string, string | null>): Promise<Record<string, Tracking>> {
+    const detail = 'nothing records changes of disk images'
+    return Object.fromEntries(Object.keys(changeIds).map((key) => [key, { state: 'untracked', detail }]))
   }
 
   async beginSnapshot(request: SnapshotRequest, options: { signal?: AbortSignal }): Promise<Snapshot> {
@@ -40,8 +48,9 @@ export class DiskImageSource implements Source {
       takenAt,
       consistency: 'crash',
       consistencyReason: reasonFor(disks),
-      disks: described.map((disk) => ({ ...disk, changeId: null })),
+      disks: described.map((disk) => ({ ...disk, changeId: null, trackedSince: null })),
       vmConfig: completeConfig(disks),
+      warnings: [],
     }
   }
 

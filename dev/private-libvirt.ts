@@ -1,0 +1,100 @@
+/**
+ * A libvirtd of our own, for the demo, the bench and the tests: in a mount namespace with its own configuration, state and run folders,
+ * so that it neither sees nor touches the machine's. Its sockets, and the disks of its domains, lie in ordinary folders that everybody can reach.
+ */
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { startTool, type RunningTool } from '../tools/run-tool.ts'
+import { virsh } from '../tools/virsh.ts'
+
+export interface PrivateLibvirt {
+  uri: string
+  folder: string
+  /** `virsh` on it. */
+  ask(...command: string[]): Promise<string>
+  /** Ends libvirtd as a crash would (domains run on), and starts it again. */
+  restart(): Promise<void>
+  /** Pid of a running domain's QEMU. */
+  pidOf(domain: string): Promise<number>
+  /** Domains are destroyed, then libvirtd ends. Idempotent. */
+  stop(): Promise<void>
+}
+
+const mounts = [
+  ['etc', '/etc/libvirt'],
+  ['run', '/run/libvirt'],
+  ['lib', '/var/lib/libvirt'],
+  ['cache', '/var/cache/libvirt'],
+  ['log', '/var/log/libvirt'],
+] as const
+
+/**
+ * Needs root and `libvirtd`, `virsh`, `qemu-system-x86_64`. Everything it keeps lies below `folder`, whose path must be short enough for
+ * unix sockets. End it with {@link PrivateLibvirt.stop}.
+ */
+export async function startPrivateLibvirt(folder: string): Promise<PrivateLibvirt> {
+  for (const [name] of mounts) await mkdir(join(folder, name, 'qemu'), { recursive: true })
+  await writeFile(
+    join(folder, 'etc/libvirtd.conf'),
+    `unix_sock_dir = "${folder}/run"\nauth_unix_rw = "none"\nauth_unix_ro = "none"\nlog_outputs = "2:file:${folder}/log/libvirtd.log"\n`,
+  )
+  await writeFile(
+    join(folder, 'etc/qemu.conf'),
+    'user = "root"\ngroup = "root"\nsecurity_driver = "none"\ndynamic_ownership = 0\nremember_owner = 0\nstdio_handler = "file"\ncgroup_controllers = []\nnamespaces = []\n',
+  )
+  await writeFile(join(folder, 'start.sh'), startScript(folder))
+  const uri = `qemu+unix:///system?socket=${folder}/run/libvirt-sock`
+  const ask = (...command: string[]): Promise<string> => virsh(command, { uri, timeoutMs: 90_000 })
+  let daemon = await startDaemon(folder, ask)
+  let stopped: Promise<void> | undefined
+  return {
+    uri,
+    folder,
+    ask,
+    async restart() {
+      process.kill(daemon.pid, 'SIGKILL')
+      await daemon.exited
+      daemon = await startDaemon(folder, ask)
+    },
+    pidOf: async (domain) => Number(await readFile(join(folder, 'run/qemu', `${domain}.pid`), 'utf8')),
+    stop: () => (stopped ??= stopAll(folder, daemon)),
+  }
+}
+
+function startScript(folder: string): string {
+  const binds = mounts.map(([name, place]) => `mkdir -p ${place}\nmount --bind "${folder}/${name}" ${place}`)
+  return [
+    'set -e',
+    'mount --make-rprivate /',
+    ...binds,
+    `exec libvirtd --config /etc/libvirt/libvirtd.conf --pid-file "${folder}/libvirtd.pid"`,
+    '',
+  ].join('\n')
+}
+
+async function startDaemon(folder: string, ask: PrivateLibvirt['ask']): Promise<RunningTool> {
+  await rm(join(folder, 'libvirtd.pid'), { force: true })
+  const daemon = startTool('unshare', ['--mount', 'sh', join(folder, 'start.sh')])
+  let ended = false
+  void daemon.exited.then(() => (ended = true))
+  for (const deadline = Date.now() + 60_000; ;) {
+    try {
+      await ask('version')
+      return daemon
+    } catch (error) {
+      if (ended || Date.now() > deadline) throw new Error(`libvirtd did not start: ${daemon.stderrTail()}`, { cause: error })
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  }
+}
+
+/** By pid files, not through libvirtd: a test may have killed that. */
+async function stopAll(folder: string, daemon: RunningTool): Promise<void> {
+  await daemon.stop(5_000)
+  for (const name of await readdir(join(folder, 'run/qemu'))) {
+    if (!name.endsWith('.pid') || name === 'driver.pid') continue
+    const pid = Number(await readFile(join(folder, 'run/qemu', name), 'utf8'))
+    const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+    if (command.includes('qemu-system')) process.kill(pid, 'SIGKILL')
+  }
+}

@@ -18,6 +18,7 @@ import type { BackupLocation } from './backup-location.ts'
 import { linksOfDisk, loadChain } from './chain-links.ts'
 import { guarded } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
+import { patientWithSource } from './source-patience.ts'
 
 /** What the backup will be. Small: it travels through histories. */
 export interface BackupPlan {
@@ -56,10 +57,10 @@ export function createAdmissionActivities(dependencies: HostDependencies): Admis
       const location = locateBackup(work, dependencies)
       const signal = cancellationSignal()
       const source = await sourceOf(work.vm)
-      const described = await source.describeVm(work.vm.config, { signal })
+      const described = await patientWithSource(() => source.describeVm(work.vm.config, { signal }))
       const earlier = await listChainBackups(catalog, work.vm.context_id, work.repository.id)
       const decided = await decide(work, described, earlier, location, (changeIds) =>
-        source.trackingSince(work.vm.config, changeIds, { signal }),
+        patientWithSource(() => source.trackingSince(work.vm.config, changeIds, { signal })),
       )
       const requiredBytes = await estimate(dependencies, work, decided.disks)
       await checkSpace(location.repository, work, requiredBytes)

@@ -8,6 +8,7 @@ import { disksOfBackup } from '../db/queries/backup-detail.ts'
 import type { Snapshot } from '../sources/source.ts'
 import { guarded } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
+import { patientWithSource } from './source-patience.ts'
 
 export interface SnapshotActivities {
   /**
@@ -26,10 +27,8 @@ export function createSnapshotActivities({ catalog, sourceOf }: HostDependencies
       const work = await loadBackupWork(catalog, backupId)
       const source = await sourceOf(work.vm)
       const parentChangeIds = await changeIdsOf(work)
-      const snapshot = await source.beginSnapshot(
-        { backupId, config: work.vm.config, parentChangeIds },
-        { signal: cancellationSignal() },
-      )
+      const request = { backupId, config: work.vm.config, parentChangeIds }
+      const snapshot = await patientWithSource(() => source.beginSnapshot(request, { signal: cancellationSignal() }))
       checkDisks(work, snapshot)
       return snapshot
     },
@@ -38,7 +37,8 @@ export function createSnapshotActivities({ catalog, sourceOf }: HostDependencies
       const { vm } = await loadBackupWork(catalog, backupId)
       const changeIdsInUse = await changeIdsInUseOf(catalog, vm.context_id)
       const source = await sourceOf(vm)
-      await source.endSnapshot(vm.config, backupId, { outcome, changeIdsInUse }, { signal: cancellationSignal() })
+      const end = { outcome, changeIdsInUse }
+      await patientWithSource(() => source.endSnapshot(vm.config, backupId, end, { signal: cancellationSignal() }))
     },
   })
 

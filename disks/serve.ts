@@ -87,7 +87,12 @@ export async function serveTarget(
  */
 export async function serveGraph(
   blockGraph: JsonObject,
-  options: ServeOptions & { readOnly: boolean; modes?: readonly InputOutput[]; allocationDepth?: boolean },
+  options: ServeOptions & {
+    readOnly: boolean
+    modes?: readonly InputOutput[]
+    allocationDepth?: boolean
+    bitmap?: string | undefined
+  },
 ): Promise<ServedDisk> {
   await mkdir(options.runFolder, { recursive: true, mode: 0o700 })
   const socketPath = join(options.runFolder, `${randomBytes(5).toString('hex')}.sock`)
@@ -101,6 +106,7 @@ export async function serveGraph(
       connections: CONNECTIONS_MAX,
       discard: options.readOnly ? 'ignore' : 'unmap',
       allocationDepth: options.allocationDepth ?? false,
+      bitmap: options.bitmap,
       signal: options.signal,
     })
   try {

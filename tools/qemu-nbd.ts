@@ -32,6 +32,8 @@ export interface QemuNbdOptions {
   discard?: 'unmap' | 'ignore'
   /** Offers the metadata context `qemu:allocation-depth`. Default `false`. */
   allocationDepth?: boolean
+  /** Offers this persistent bitmap of the image as the metadata context `qemu:dirty-bitmap:<name>`. */
+  bitmap?: string | undefined
   /** Aborts the start only; a running server is stopped by its owner, after what must still be flushed. */
   signal?: AbortSignal | undefined
 }
@@ -64,6 +66,7 @@ function serverArguments(options: QemuNbdOptions): string[] {
     `--discard=${options.discard ?? 'ignore'}`,
     ...(options.readOnly ? ['--read-only'] : []),
     ...(options.allocationDepth ? ['--allocation-depth'] : []),
+    ...(options.bitmap === undefined ? [] : [`--bitmap=${options.bitmap}`]),
     '--',
     `json:${JSON.stringify(asGraph(options.blockGraph))}`,
   ]

@@ -86,8 +86,11 @@ export class LibvirtConnection {
   readonly config: LibvirtConfig
   readonly sourceId: string
 
+  /** Of this process: key files of SSH go below it. */
+  readonly runFolder: string
+
   /** `SOURCE_INVALID` */
-  constructor(connection: SourceConnection) {
+  constructor(connection: SourceConnection, runFolder: string) {
     const parsed = libvirtConfig.safeParse(connection.config)
     if (!parsed.success)
       throw new HoldfastError(
@@ -98,6 +101,7 @@ export class LibvirtConnection {
     this.uri = parseConnectionUri(parsed.data.uri)
     this.scratchFolder = parsed.data.scratch_folder.replace(/(?<=.)\/+$/, '')
     this.sourceId = connection.id
+    this.runFolder = runFolder
   }
 
   /** As {@link virsh}, on this connection. */

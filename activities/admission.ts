@@ -9,6 +9,7 @@ import { STORAGE_RESERVE_BYTES, estimateDiskNeedBytes, estimateIncrementNeedByte
 import { largestRecentIncrement, listChainBackups, loadBackupWork, recordAdmission } from '../db/queries/backup-records.ts'
 import type { BackupWork } from '../db/queries/backup-records.ts'
 import { updateVm } from '../db/queries/registration.ts'
+import { takeSourceSlot } from '../db/queries/source-slots.ts'
 import type { Manifest } from '../domain/manifest.ts'
 import type { PublishedBackup, Repository } from '../repositories/repository.ts'
 import type { Source, SourceDisk, VmDescription } from '../sources/source.ts'
@@ -56,6 +57,7 @@ export function createAdmissionActivities(dependencies: HostDependencies): Admis
       const work = await loadBackupWork(catalog, backupId)
       const location = locateBackup(work, dependencies)
       const signal = cancellationSignal()
+      await takeSourceSlot(catalog, backupId)
       const source = await sourceOf(work.vm)
       const described = await patientWithSource(() => source.describeVm(work.vm.config, { signal }))
       const earlier = await listChainBackups(catalog, work.vm.context_id, work.repository.id)

@@ -72,6 +72,8 @@ export interface SourcesTable {
   credentials_id: string | null
   /** The mover that reaches it. */
   host_id: string
+  /** More wait until one has ended. */
+  max_concurrent_backups: Generated<number>
   /** Of the last test or discovery. */
   status: ColumnType<SourceState, SourceState | undefined, SourceState>
   /** For people, of the last test that succeeded: `QEMU 7.2.0, libvirt 9.0.0`. */
@@ -161,6 +163,8 @@ export interface BackupJobsTable {
   error_code: ErrorCode | null
   error_message: string | null
   workflow_id: string
+  /** When it took one of its source's slots; `null` while it waits, or needs none. */
+  source_slot_at: ColumnType<Date | null, Date | null | undefined, Date | null>
   created_at: CreatedAt
   started_at: Date | null
   completed_at: Date | null

@@ -19,6 +19,7 @@ const steps = [
     config json not null,
     credentials_id varchar(64) null,
     host_id varchar(191) not null,
+    max_concurrent_backups int not null default 4,
     status enum('untested', 'reachable', 'unreachable') not null default 'untested',
     version varchar(255) null,
     error_code varchar(64) null,
@@ -43,7 +44,8 @@ const steps = [
 
   `alter table backup_jobs
     add column if not exists consistency_reason text null after consistency,
-    add column if not exists warnings json not null default '[]' after consistency_reason`,
+    add column if not exists warnings json not null default '[]' after consistency_reason,
+    add column if not exists source_slot_at datetime(3) null after workflow_id`,
 ]
 
 export async function up(catalog: Kysely<Database>): Promise<void> {
@@ -51,7 +53,9 @@ export async function up(catalog: Kysely<Database>): Promise<void> {
 }
 
 export async function down(catalog: Kysely<Database>): Promise<void> {
-  await sql`alter table backup_jobs drop column if exists warnings, drop column if exists consistency_reason`.execute(catalog)
+  await sql`alter table backup_jobs drop column if exists source_slot_at, drop column if exists warnings, drop column if exists consistency_reason`.execute(
+    catalog,
+  )
   await sql`alter table vm_contexts drop foreign key if exists vm_contexts_of_source`.execute(catalog)
   await sql`alter table vm_contexts drop key if exists unique_in_source, drop column if exists source_id,
     drop column if exists external_id, drop column if exists last_seen_at, drop column if exists restored_in_place_at`.execute(

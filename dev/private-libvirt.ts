@@ -67,9 +67,26 @@ function startScript(folder: string): string {
     'set -e',
     'mount --make-rprivate /',
     ...binds,
+    ...debianUsers(folder),
     `exec libvirtd --config /etc/libvirt/libvirtd.conf --pid-file "${folder}/libvirtd.pid"`,
     '',
   ].join('\n')
+}
+
+/**
+ * Debian's libvirt refuses to start without the user `libvirt-qemu`, whom only its system service's package makes. Where that is not
+ * installed, this libvirtd is shown one more user than the machine has.
+ */
+function debianUsers(folder: string): string[] {
+  const [user, id] = ['libvirt-qemu', 64055]
+  const add = (file: string, line: string): string =>
+    `cp /etc/${file} "${folder}/${file}"\necho '${line}' >>"${folder}/${file}"\nmount --bind "${folder}/${file}" /etc/${file}`
+  return [
+    `if ! id ${user} >/dev/null 2>&1; then`,
+    add('group', `${user}:x:${id}:`),
+    add('passwd', `${user}:x:${id}:${id}::/nonexistent:/usr/sbin/nologin`),
+    'fi',
+  ]
 }
 
 async function startDaemon(folder: string, ask: PrivateLibvirt['ask']): Promise<RunningTool> {
@@ -88,10 +105,15 @@ async function startDaemon(folder: string, ask: PrivateLibvirt['ask']): Promise<
   }
 }
 
-/** By pid files, not through libvirtd: a test may have killed that. */
 async function stopAll(folder: string, daemon: RunningTool): Promise<void> {
   await daemon.stop(5_000)
-  for (const name of await readdir(join(folder, 'run/qemu'))) {
+  await endDomains(folder)
+}
+
+/** Ends the domains that a libvirtd of ours left in `folder`. By pid files, because a test, or a crash, may have ended that libvirtd. */
+export async function endDomains(folder: string): Promise<void> {
+  const names = await readdir(join(folder, 'run/qemu')).catch(() => []) // There may never have been one.
+  for (const name of names) {
     if (!name.endsWith('.pid') || name === 'driver.pid') continue
     const pid = Number(await readFile(join(folder, 'run/qemu', name), 'utf8'))
     const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')

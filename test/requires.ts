@@ -6,7 +6,7 @@ import { beforeEach } from 'vitest'
 /** For a test file or a `describe` block, before its tests. In CI (`CI` is set) a missing program fails them at once. */
 export function requireTool(program: string): void {
   if (isInstalled(program)) return
-  const reason = `needs "${program}", which is not installed ("npm run bootstrap" installs it)`
+  const reason = `needs "${program}", which is not installed ("npm run bootstrap -- --tests" installs it)`
   if (process.env['CI']) throw new Error(reason)
   beforeEach(({ skip }) => skip(reason))
 }

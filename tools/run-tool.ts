@@ -83,6 +83,8 @@ export interface StartToolOptions {
   onOutput?: ((text: string) => void) | undefined
   /** `capture` (default) feeds `onOutput` and `stderrTail`; `inherit` shows the output on our own terminal. */
   stdio?: 'capture' | 'inherit' | undefined
+  /** `held`: stays open until {@link RunningTool.endInput}, or until we die, for programs that take its end as their own. Default `empty`. */
+  stdin?: 'empty' | 'held' | undefined
   cwd?: string | undefined
   env?: Record<string, string> | undefined
   /** `false` only for programs that must outlive us. Default `true`. */
@@ -104,6 +106,8 @@ export interface RunningTool {
   readonly exited: Promise<ToolExit>
   /** Tells it to end (SIGTERM), waits, kills it after `graceMs`. Resolves when it is gone. Idempotent. */
   stop(graceMs: number): Promise<void>
+  /** Closes its standard input (with `stdin: 'held'`). Idempotent. */
+  endInput(): void
   /** The last of what it wrote to standard error (with `capture`). */
   stderrTail(): string
 }
@@ -123,7 +127,7 @@ export function startTool(program: string, args: readonly string[], options: Sta
       buffer: false,
       cleanup: dieWithParent,
       detached: options.ownSession ?? false,
-      stdin: 'ignore',
+      stdin: options.stdin === 'held' ? 'pipe' : 'ignore',
       stdout: output,
       stderr: output,
       env: { ...plainMessages, ...options.env },
@@ -133,11 +137,14 @@ export function startTool(program: string, args: readonly string[], options: Sta
   if (child.pid === undefined) throw neverStarted(program, isInstalled(file) ? null : 'ENOENT')
   const tail = followOutput(child.stdout, child.stderr, options.onOutput)
   const exited = exitOf(child)
+  // A program that ends before its input does is no failure of ours.
+  child.stdin?.on('error', () => undefined)
   const tool: RunningTool = {
     program,
     pid: child.pid,
     exited,
     stderrTail: tail,
+    endInput: () => void child.stdin?.end(),
     async stop(graceMs) {
       child.kill('SIGTERM')
       const killer = setTimeout(() => child.kill('SIGKILL'), graceMs)

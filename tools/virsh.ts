@@ -5,6 +5,8 @@ import { runTool } from './run-tool.ts'
 export interface VirshOptions {
   /** A checked connection URI; without credentials in it. */
   uri: string
+  /** What messages call it, where `uri` is the end of a tunnel. */
+  shownUri?: string | undefined
   /** Default 60 s. libvirt itself waits 30 s for another job on the domain. */
   timeoutMs?: number | undefined
   signal?: AbortSignal | undefined
@@ -20,12 +22,12 @@ export const VIRSH_TIMEOUT_MS = 60_000
  * A command that was under way when its client was killed may still take effect: ask for the state before doing it again.
  */
 export async function virsh(command: readonly string[], options: VirshOptions): Promise<string> {
-  const { uri, timeoutMs = VIRSH_TIMEOUT_MS, signal, env } = options
+  const { uri, shownUri = uri, timeoutMs = VIRSH_TIMEOUT_MS, signal, env } = options
   try {
     const { stdout } = await runTool('virsh', ['--quiet', '--connect', uri, ...command], { timeoutMs, signal, env })
     return stdout
   } catch (error) {
-    throw virshError(error, command[0] ?? '', uri)
+    throw virshError(error, command[0] ?? '', shownUri)
   }
 }
 

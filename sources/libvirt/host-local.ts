@@ -4,7 +4,7 @@ import { access, readdir, rm, stat, statfs } from 'node:fs/promises'
 import { serveGraph } from '../../disks/serve.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import { runTool } from '../../tools/run-tool.ts'
-import type { HypervisorHost } from './host.ts'
+import { unusableFolder, type HypervisorHost } from './host.ts'
 import { sharedImageGraph } from './shared-image.ts'
 
 export function localHost(): HypervisorHost {
@@ -57,15 +57,6 @@ async function requireWritableFolder(folder: string): Promise<void> {
       () => false,
     ))
   if (!writable) throw unusableFolder(folder, 'this machine')
-}
-
-/** The scratch folder is not there, or nothing can be put into it. */
-export function unusableFolder(folder: string, where: string): HoldfastError {
-  return new HoldfastError(
-    'SOURCE_INVALID',
-    `"${folder}" on ${where} is not a folder that can be written to. Make it, or give the source connection another "scratch_folder".`,
-    { details: { folder } },
-  )
 }
 
 function isGone(error: unknown): boolean {

@@ -1,4 +1,5 @@
 /** The machine that a hypervisor runs on: this one, or one behind SSH. Where QEMU's files and sockets are. */
+import { HoldfastError } from '../../domain/errors.ts'
 
 export interface HypervisorHost {
   /** Free bytes of the file system that `folder` lies on. `SOURCE_INVALID` when there is no such folder or it cannot be written to. */
@@ -18,13 +19,34 @@ export interface HypervisorHost {
    * bitmap offered as `qemu:dirty-bitmap:<name>`. The server dies with this process.
    */
   serveImage(
-    image: { path: string; format: string; bitmap: string | null },
+    image: ServedImage,
     options: { runFolder: string; signal?: AbortSignal | undefined },
   ): Promise<ReachedSocket & { exportName: string }>
+}
+
+export interface ServedImage {
+  path: string
+  format: string
+  bitmap: string | null
+  /** Begins the name of a socket beside the image's host, so that one which a dead host left is recognised: `holdfast-<backupId>`. */
+  socketPrefix: string
 }
 
 export interface ReachedSocket {
   path: string
   /** Idempotent. */
   close(): Promise<void>
+}
+
+/** `SOURCE_INVALID`: the scratch folder is not there, or nothing can be put into it. */
+export function unusableFolder(
+  folder: string,
+  where: string,
+  reason = 'it is not a folder that can be written to',
+): HoldfastError {
+  return new HoldfastError(
+    'SOURCE_INVALID',
+    `"${folder}" on ${where} cannot be used: ${reason}. Make it, or give the source connection another "scratch_folder".`,
+    { details: { folder } },
+  )
 }

@@ -38,6 +38,7 @@ export interface AdmissionActivities {
 interface PlannedDisk extends SourceDisk {
   backupType: BackupType
   fullReason: FullReason | null
+  fullReasonDetail: string | null
   /** Bytes that changed since the parent, where the source counts them. */
   changedBytes: number | null
 }
@@ -157,14 +158,22 @@ function full(
   disks: SourceDisk[],
   warnings: BackupWarning[],
 ): Decided {
-  const { fullReason } = decision
-  return { decision, disks: disks.map((disk) => ({ ...disk, backupType: 'full', fullReason, changedBytes: null })), warnings }
+  const { fullReason, detail: fullReasonDetail } = decision
+  const planned = disks.map((disk) => ({
+    ...disk,
+    backupType: 'full' as const,
+    fullReason,
+    fullReasonDetail,
+    changedBytes: null,
+  }))
+  return { decision, disks: planned, warnings }
 }
 
 function asPlanned(disk: SourceDisk, decision: DiskDecision, tracking: Tracking | undefined): PlannedDisk {
   const fullReason = decision.backupType === 'full' ? decision.fullReason : null
   const changedBytes = fullReason === null && tracking?.state === 'tracked' ? tracking.changedBytes : null
-  return { ...disk, backupType: decision.backupType, fullReason, changedBytes }
+  const fullReasonDetail = decision.backupType === 'full' ? decision.detail : null
+  return { ...disk, backupType: decision.backupType, fullReason, fullReasonDetail, changedBytes }
 }
 
 async function estimate({ catalog }: HostDependencies, { job }: BackupWork, disks: PlannedDisk[]): Promise<number> {

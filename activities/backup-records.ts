@@ -5,7 +5,7 @@ import type { Catalog } from '../db/client.ts'
 import { endBackup, insertPendingBackup } from '../db/queries/backup-records.ts'
 import { findRepository } from '../db/queries/repositories.ts'
 import type { BackupRepository } from '../db/queries/repositories.ts'
-import { findVmContext } from '../db/queries/vm-contexts.ts'
+import { findVmContext, requirePresent } from '../db/queries/vm-contexts.ts'
 import type { VmContext } from '../db/queries/vm-contexts.ts'
 import type { StartBackupRequest } from '../temporal/operations.ts'
 import { repositoryPathOf } from './backup-location.ts'
@@ -19,7 +19,7 @@ export interface BackupEnd {
 }
 
 export interface BackupRecordActivities {
-  /** Notes the request as `pending` and says which host does the work. `VM_NOT_FOUND`, `REPO_NOT_FOUND`, `REPO_DISABLED`, `SOURCE_INVALID`. Idempotent. */
+  /** Notes the request as `pending` and says which host does the work. `VM_NOT_FOUND`, `REPO_NOT_FOUND`, `REPO_DISABLED`, `SOURCE_INVALID`, `SOURCE_NOT_FOUND` (vanished). Idempotent. */
   recordBackup(request: StartBackupRequest & { workflowId: string }): Promise<{ hostId: string }>
 
   /** A backup that has ended keeps the end it has; one that was never recorded stays unknown. Idempotent. */
@@ -57,6 +57,7 @@ function checkRoute(vm: VmContext, repository: BackupRepository): void {
       details: { repository_id: repository.id },
     })
   }
+  requirePresent(vm)
   if (vm.host_id === repository.host_id) return
   throw new HoldfastError(
     'SOURCE_INVALID',

@@ -3,7 +3,7 @@ import type { Catalog } from '../db/client.ts'
 import type { RepositoryRecord } from '../repositories/registry.ts'
 import type { Repository } from '../repositories/repository.ts'
 import type { Source } from '../sources/source.ts'
-import type { SourceReference } from './source-connections.ts'
+import type { SourceReference, SourceSettings } from './source-connections.ts'
 import type { ProgressBoard } from './progress-board.ts'
 
 export interface HostDependencies {
@@ -11,6 +11,8 @@ export interface HostDependencies {
   catalog: Catalog
   /** The platform a VM comes from, with the credentials of its connection. `SOURCE_CONNECTION_NOT_FOUND` when that is gone. */
   sourceOf: (reference: SourceReference) => Promise<Source>
+  /** The platform of a connection that need not be in the catalog. */
+  openSource: (settings: SourceSettings) => Promise<Source>
   createRepository: (record: RepositoryRecord) => Repository
   progress: ProgressBoard
   /** Sockets of this process go below it; short, and emptied when the process is gone. */

@@ -22,6 +22,12 @@ import type { RestoreActivities, RestoreRecordActivities } from './restores.ts'
 import type { RunningWorkflows } from './running-workflows.ts'
 import { createSnapshotActivities } from './snapshots.ts'
 import type { SnapshotActivities } from './snapshots.ts'
+import { createSourceDiscoveryActivities } from './source-discovery.ts'
+import type { SourceDiscoveryActivities } from './source-discovery.ts'
+import { createSourceOrphanActivities } from './source-orphans.ts'
+import type { SourceOrphanActivities } from './source-orphans.ts'
+import { createSourceRecordActivities } from './source-records.ts'
+import type { SourceRecordActivities } from './source-records.ts'
 import { createVerificationActivities, createVerificationRecordActivities } from './verification.ts'
 import type { VerificationActivities, VerificationRecordActivities } from './verification.ts'
 
@@ -30,6 +36,7 @@ export type ControlActivities = BackupRecordActivities &
   PinActivities &
   RegistrationActivities &
   RestoreRecordActivities &
+  SourceRecordActivities &
   VerificationRecordActivities &
   ReconciliationActivities
 
@@ -41,6 +48,8 @@ export type HostActivities = AdmissionActivities &
   RestoreActivities &
   DeletionActivities &
   InspectionActivities &
+  SourceDiscoveryActivities &
+  SourceOrphanActivities &
   HostReconciliationActivities
 
 export interface ControlDependencies {
@@ -54,6 +63,7 @@ export function createControlActivities(dependencies: ControlDependencies): Cont
     ...createPinActivities(dependencies),
     ...createRegistrationActivities(dependencies),
     ...createRestoreRecordActivities(dependencies),
+    ...createSourceRecordActivities(dependencies),
     ...createVerificationRecordActivities(dependencies),
     ...createReconciliationActivities(dependencies),
   }
@@ -69,6 +79,8 @@ export function createHostActivities(dependencies: HostDependencies & { homeRunF
     ...createRestoreActivities(dependencies),
     ...createDeletionActivities(dependencies),
     ...createInspectionActivities(dependencies),
+    ...createSourceDiscoveryActivities(dependencies),
+    ...createSourceOrphanActivities(dependencies),
     ...createHostReconciliationActivities(dependencies),
   }
 }

@@ -12,7 +12,7 @@ import type { RunningWorkflows } from './running-workflows.ts'
 
 /** Something found; `what` says it to people, with what was done about it. */
 export interface Repair {
-  kind: 'backup' | 'restore' | 'deletion' | 'pin' | 'staged' | 'sockets' | 'report' | 'unrepaired'
+  kind: 'backup' | 'restore' | 'deletion' | 'pin' | 'staged' | 'sockets' | 'credentials' | 'orphan' | 'report' | 'unrepaired'
   what: string
 }
 

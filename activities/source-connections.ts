@@ -1,8 +1,9 @@
-/** From a row of the catalog to the platform that it names. */
+/** From a row of the catalog, or settings that are to become one, to the platform that they name. */
 import type { Catalog } from '../db/client.ts'
 import { findSource } from '../db/queries/sources.ts'
 import type { SourceType } from '../domain/backup.ts'
 import { HoldfastError } from '../domain/errors.ts'
+import type { JsonObject } from '../domain/errors.ts'
 import { unsealCredentials } from '../security/sealed-credentials.ts'
 import { createSource } from '../sources/registry.ts'
 import type { Source } from '../sources/source.ts'
@@ -11,6 +12,14 @@ export interface SourceReference {
   source_type: SourceType
   /** Of a connection in `sources`; `null` for types that need none. */
   source_id: string | null
+}
+
+/** A connection, in the catalog or not: its credentials are referred to, never held. */
+export interface SourceSettings {
+  sourceId: string
+  sourceType: SourceType
+  config: JsonObject
+  credentialsId: string | null
 }
 
 export interface SourceFinderOptions {
@@ -22,10 +31,18 @@ export interface SourceFinderOptions {
 }
 
 /** Credentials are opened here, in the process that uses them, and nowhere else. */
-export function createSourceFinder({ catalog, keysFolder, runFolder }: SourceFinderOptions) {
+export function createSourceOpener({ catalog, keysFolder, runFolder }: SourceFinderOptions) {
+  return async ({ sourceId, sourceType, config, credentialsId }: SourceSettings): Promise<Source> => {
+    const credentials = await unsealCredentials(catalog, keysFolder, credentialsId)
+    return createSource(sourceType, { runFolder, connection: { id: sourceId, config, credentials } })
+  }
+}
+
+export function createSourceFinder(options: SourceFinderOptions) {
+  const open = createSourceOpener(options)
   return async ({ source_type: type, source_id: sourceId }: SourceReference): Promise<Source> => {
-    if (sourceId === null) return createSource(type, { runFolder, connection: null })
-    const found = await findSource(catalog, sourceId)
+    if (sourceId === null) return createSource(type, { runFolder: options.runFolder, connection: null })
+    const found = await findSource(options.catalog, sourceId)
     if (!found) {
       throw new HoldfastError(
         'SOURCE_CONNECTION_NOT_FOUND',
@@ -33,7 +50,7 @@ export function createSourceFinder({ catalog, keysFolder, runFolder }: SourceFin
         { details: { source_id: sourceId } },
       )
     }
-    const credentials = await unsealCredentials(catalog, keysFolder, found.credentials_id)
-    return createSource(found.source_type, { runFolder, connection: { id: found.id, config: found.config, credentials } })
+    const { source_type: sourceType, config, credentials_id: credentialsId } = found
+    return open({ sourceId, sourceType, config, credentialsId })
   }
 }

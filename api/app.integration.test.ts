@@ -103,6 +103,12 @@ describe('who may', () => {
   /** The least role of each verb that changes something; everything else is for viewers. */
   const needs: Record<string, Role> = {
     'POST /vm-contexts': 'admin',
+    'PATCH /vm-contexts/x': 'operator',
+    'POST /sources': 'admin',
+    'PATCH /sources/x': 'admin',
+    'DELETE /sources/x': 'admin',
+    'POST /sources/x/test': 'admin',
+    'POST /sources/x/discover': 'operator',
     'POST /repositories': 'admin',
     'POST /repositories/test': 'admin',
     'POST /repositories/x/test': 'admin',
@@ -252,9 +258,9 @@ describe('health', () => {
 describe('the description', () => {
   test('names the same requests as docs/api.md', async () => {
     const manual = await readFile(new URL('../docs/api.md', import.meta.url), 'utf8')
-    const inManual = manual.match(/`(GET|POST|DELETE) \/[^`]+`/g)?.map((quoted) => quoted.slice(1, -1))
+    const inManual = manual.match(/`(GET|POST|PATCH|DELETE) \/[^`]+`/g)?.map((quoted) => quoted.slice(1, -1))
     const described = Object.entries(api.document.paths ?? {}).flatMap(([path, item]) =>
-      (['get', 'post', 'delete'] as const)
+      (['get', 'post', 'patch', 'delete'] as const)
         .filter((method) => item[method])
         .map((method) => `${method.toUpperCase()} ${path.replace('/api/v1', '')}`),
     )

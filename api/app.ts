@@ -16,6 +16,7 @@ import { chains } from './routes/chains.ts'
 import { health } from './routes/health.ts'
 import { repositories } from './routes/repositories.ts'
 import { restores } from './routes/restores.ts'
+import { sources } from './routes/sources.ts'
 import { vmContexts } from './routes/vm-contexts.ts'
 import { createTotals } from './totals.ts'
 import { createRefusal } from './unknown-routes.ts'
@@ -41,6 +42,7 @@ function addResources(app: Api, dependencies: ApiDependencies): void {
   const totalOf = createTotals(() => dependencies.now().getTime())
   app.route(API_BASE, health(dependencies))
   app.route(API_BASE, auth(dependencies))
+  app.route(API_BASE, sources(dependencies, startOnce))
   app.route(API_BASE, vmContexts(dependencies, startOnce))
   app.route(API_BASE, repositories(dependencies, startOnce))
   // Before the backups: "chain" is also a word that could be an id.

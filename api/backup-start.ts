@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto'
 import type { z } from '@hono/zod-openapi'
 import { findBackupDetail } from '../db/queries/backup-detail.ts'
 import type { BackupDetail } from '../db/queries/backup-detail.ts'
-import { disksOfVm } from '../db/queries/vm-contexts.ts'
+import { disksOfVm, requirePresent } from '../db/queries/vm-contexts.ts'
 import type { VmContext } from '../db/queries/vm-contexts.ts'
 import { HoldfastError } from '../domain/errors.ts'
 import { backupIdFor } from '../domain/ids.ts'
@@ -23,7 +23,7 @@ export function newBackupId(vm: VmContext, now: Date): string {
 }
 
 /**
- * Starts the backup and waits for its admission. `REPO_NOT_FOUND`, `REPO_DISABLED`, `VM_BUSY`, and what admission refuses with.
+ * Starts the backup and waits for its admission. `SOURCE_NOT_FOUND` (the VM has vanished), `REPO_NOT_FOUND`, `REPO_DISABLED`, `VM_BUSY`, and what admission refuses with.
  * Asked twice with one id, it answers about the one backup.
  */
 export async function startBackup(
@@ -32,6 +32,7 @@ export async function startBackup(
   vm: VmContext,
   request: StartBackup,
 ): Promise<StartBackupAnswer> {
+  requirePresent(vm)
   const repository = await repositoryOf(dependencies, request.repository_id)
   if (!repository.enabled) {
     throw new HoldfastError('REPO_DISABLED', `Repository "${repository.name}" is switched off: choose another one.`, {

@@ -14,6 +14,8 @@ export interface ApiDependencies {
   logger: Logger
   /** The host meant when a request names none. */
   hostId: string
+  /** Where the key lies that credentials are sealed with; movers of the host use the same. */
+  keysFolder: string
   now: () => Date
 }
 

@@ -39,6 +39,7 @@ const dependencies: ApiDependencies = {
   throttle: createLoginThrottle(),
   logger,
   hostId: environment.hostId,
+  keysFolder: homeFolders(environment.home).keys,
   now: () => new Date(),
 }
 forgetKeysNowAndThen(dependencies, shutdown)

@@ -1,9 +1,11 @@
 import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
+import { insertBackup, insertRepository } from '../test/catalog-rows.ts'
 import { createTestCatalog, createTestDatabase } from '../test/catalog.ts'
 import type { TestCatalog } from '../test/catalog.ts'
 import { migrateToLatest } from './migrate.ts'
 import * as foundingTables from './migrations/0001-founding-tables.ts'
+import * as sourceConnections from './migrations/0002-source-connections.ts'
 import type { Database } from './schema.ts'
 
 /** Every column `schema.ts` promises; the compiler refuses a missing or an invented one. */
@@ -33,6 +35,8 @@ const promised: { [Table in keyof Database]: Record<keyof Database[Table], true>
     max_concurrent_backups: true,
     status: true,
     version: true,
+    hostname: true,
+    warnings: true,
     error_code: true,
     error_message: true,
     last_tested_at: true,
@@ -59,7 +63,7 @@ const promised: { [Table in keyof Database]: Record<keyof Database[Table], true>
     created_at: true,
     updated_at: true,
   },
-  vm_disks: { vm_context_id: true, disk_index: true, disk_key: true, label: true, format: true, size_bytes: true },
+  vm_disks: { vm_context_id: true, disk_index: true, disk_key: true, label: true, format: true, path: true, size_bytes: true },
   backup_jobs: {
     id: true,
     vm_context_id: true,
@@ -101,6 +105,7 @@ const promised: { [Table in keyof Database]: Record<keyof Database[Table], true>
     label: true,
     backup_type: true,
     full_reason: true,
+    full_reason_detail: true,
     qcow2_path: true,
     size_bytes: true,
     file_size_bytes: true,
@@ -189,12 +194,15 @@ describe('the migrated catalog', () => {
   })
 })
 
+const known = { '0001-founding-tables': foundingTables, '0002-source-connections': sourceConnections }
+const everything = ['0001-founding-tables', '0002-source-connections']
+
 describe('migrating', () => {
   it('does nothing the second time', async () => {
     const database = await createTestDatabase()
     onTestFinished(() => database.drop())
     const catalog = database.open()
-    expect(await migrateToLatest(catalog)).toEqual(['0001-founding-tables'])
+    expect(await migrateToLatest(catalog)).toEqual(everything)
     expect(await migrateToLatest(catalog)).toEqual([])
   })
 
@@ -202,7 +210,7 @@ describe('migrating', () => {
     const database = await createTestDatabase()
     onTestFinished(() => database.drop())
     const applied = await Promise.all(Array.from({ length: 5 }, () => migrateToLatest(database.open())))
-    expect(applied.flat()).toEqual(['0001-founding-tables'])
+    expect(applied.flat()).toEqual(everything)
   })
 
   it('goes on after a crash half-way', async () => {
@@ -212,8 +220,50 @@ describe('migrating', () => {
     await foundingTables.up(catalog)
     for (const table of ['backup_pins', 'backup_chains', 'idempotency_keys'] as const)
       await sql`drop table ${sql.table(table)}`.execute(catalog)
-    expect(await migrateToLatest(catalog)).toEqual(['0001-founding-tables'])
+    expect(await migrateToLatest(catalog)).toEqual(everything)
     expect(Object.keys(await columnsOf(catalog)).sort()).toEqual(Object.keys(promised).sort())
+  })
+
+  it('goes on after a crash in the middle of the second', async () => {
+    const database = await createTestDatabase()
+    onTestFinished(() => database.drop())
+    const catalog = database.open()
+    await migrateToLatest(catalog, { '0001-founding-tables': foundingTables })
+    await sourceConnections.up(catalog)
+    await sql`alter table backup_jobs drop column warnings`.execute(catalog)
+    await sql`alter table vm_contexts drop foreign key vm_contexts_of_source`.execute(catalog)
+    expect(await migrateToLatest(catalog)).toEqual(['0002-source-connections'])
+    expect(Object.keys(await columnsOf(catalog)).sort()).toEqual(Object.keys(promised).sort())
+    expect((await columnsOf(catalog))['backup_jobs']).toContain('warnings')
+  })
+
+  it('keeps what a catalog of the version before holds', async () => {
+    const database = await createTestDatabase()
+    onTestFinished(() => database.drop())
+    const catalog = database.open()
+    await migrateToLatest(catalog, { '0001-founding-tables': foundingTables })
+    const columns = {
+      context_id: 'ctx-old',
+      vm_name: 'old',
+      source_type: 'disk-image' as const,
+      config: '{"disks":[]}',
+      host_id: 'local',
+    }
+    await catalog.insertInto('vm_contexts').values(columns).execute()
+    await insertRepository(catalog, 'repo')
+    await insertBackup(catalog, { id: 'backup-old', vm_context_id: 'ctx-old', repository_id: 'repo' })
+    await migrateToLatest(catalog)
+    expect(await catalog.selectFrom('vm_contexts').selectAll().executeTakeFirst()).toMatchObject({
+      vm_name: 'old',
+      source_id: null,
+      external_id: null,
+      current_status: 'ready',
+    })
+    expect(await catalog.selectFrom('backup_jobs').selectAll().executeTakeFirst()).toMatchObject({
+      id: 'backup-old',
+      warnings: [],
+      consistency_reason: null,
+    })
   })
 
   it('can be undone', async () => {
@@ -221,6 +271,8 @@ describe('migrating', () => {
     onTestFinished(() => database.drop())
     const catalog = database.open()
     await migrateToLatest(catalog)
+    await sourceConnections.down(catalog)
+    await sourceConnections.down(catalog)
     await foundingTables.down(catalog)
     expect(await columnsOf(catalog)).toEqual({})
   })
@@ -230,11 +282,11 @@ describe('migrating', () => {
     onTestFinished(() => database.drop())
     const catalog = database.open()
     const broken = { up: async () => void (await sql`alter table nothing_here add column x int`.execute(catalog)) }
-    const list = { '0001-founding-tables': foundingTables, '0002-broken': broken }
+    const list = { ...known, '0003-broken': broken }
     await expect(migrateToLatest(catalog, list)).rejects.toMatchObject({
       code: 'INTERNAL',
-      message: expect.stringContaining('Migration "0002-broken"'),
-      details: { migration: '0002-broken' },
+      message: expect.stringContaining('Migration "0003-broken"'),
+      details: { migration: '0003-broken' },
     })
     expect(await migrateToLatest(catalog)).toEqual([])
   })
@@ -243,7 +295,7 @@ describe('migrating', () => {
     const database = await createTestDatabase()
     onTestFinished(() => database.drop())
     const catalog = database.open()
-    await migrateToLatest(catalog, { '0001-founding-tables': foundingTables, '0002-later': { up: () => Promise.resolve() } })
+    await migrateToLatest(catalog, { ...known, '0003-later': { up: () => Promise.resolve() } })
     await expect(migrateToLatest(catalog)).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining('newer') })
   })
 })

@@ -67,7 +67,7 @@ export interface SourcesTable {
   id: string
   name: string
   source_type: SourceType
-  /** libvirt: `{ "uri", "scratch_folder" }`. Never a credential. */
+  /** libvirt: `{ "uri", "scratch_folder", "ssh_known_hosts" }`. Never a credential. */
   config: Json<JsonObject>
   credentials_id: string | null
   /** The mover that reaches it. */
@@ -78,6 +78,10 @@ export interface SourcesTable {
   status: ColumnType<SourceState, SourceState | undefined, SourceState>
   /** For people, of the last test that succeeded: `QEMU 7.2.0, libvirt 9.0.0`. */
   version: string | null
+  /** The platform's own, of the last test that succeeded. */
+  hostname: string | null
+  /** What will not work, and what to do about it; of the last test that succeeded. */
+  warnings: ColumnType<string[], string | undefined, string>
   error_code: ErrorCode | null
   error_message: string | null
   last_tested_at: Date | null
@@ -100,7 +104,7 @@ export interface VmContextsTable {
   context_id: string
   vm_name: string
   source_type: SourceType
-  /** disk-image: `{ "disks": [{ "key", "label", "format", "path" | "uri" }] }` */
+  /** disk-image: `{ "disks": [{ "key", "label", "format", "path" | "uri" }] }`; libvirt: `{ "uuid", "excluded_disks": ["vdb"] }` */
   config: Json<JsonObject>
   /** The mover that reaches the disks. */
   host_id: string
@@ -127,6 +131,8 @@ export interface VmDisksTable {
   disk_key: string
   label: string
   format: string
+  /** Where it lies on its platform; `null` where the key or the VM's config says so. */
+  path: string | null
   size_bytes: number
 }
 
@@ -178,6 +184,7 @@ export interface BackupDisksTable {
   label: string
   backup_type: BackupType
   full_reason: FullReason | null
+  full_reason_detail: string | null
   /** Absolute path of the QCOW2 once published. */
   qcow2_path: string
   size_bytes: number

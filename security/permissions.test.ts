@@ -6,6 +6,11 @@ import type { Permission, Role } from './permissions.ts'
 const expected: Record<Permission, Role[]> = {
   'vm.view': ['admin', 'operator', 'viewer'],
   'vm.register': ['admin'],
+  'vm.configure': ['admin', 'operator'],
+  'source.view': ['admin', 'operator', 'viewer'],
+  'source.manage': ['admin'],
+  'source.test': ['admin'],
+  'source.discover': ['admin', 'operator'],
   'repository.view': ['admin', 'operator', 'viewer'],
   'repository.register': ['admin'],
   'repository.test': ['admin'],

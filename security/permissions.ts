@@ -7,11 +7,16 @@ export type Role = (typeof roles)[number]
  * The verbs of the product and the least role for each.
  *
  * What names a path of the host is for admins, because the mover reads and writes as its own user: registering a VM from disk images
- * can read any file, registering a repository writes into any folder. So is what destroys.
+ * can read any file, registering a repository writes into any folder, a source connection uses the mover's own keys and sockets. So is what destroys.
  */
 const leastRole = {
   'vm.view': 'viewer',
   'vm.register': 'admin',
+  'vm.configure': 'operator',
+  'source.view': 'viewer',
+  'source.manage': 'admin',
+  'source.test': 'admin',
+  'source.discover': 'operator',
   'repository.view': 'viewer',
   'repository.register': 'admin',
   'repository.test': 'admin',

@@ -31,9 +31,9 @@ export async function unsealCredentials(catalog: Catalog, keysFolder: string, id
   return unseal(await loadKey(keysFolder), id, sealed)
 }
 
-/** Idempotent. */
+/** Those that a source uses stay. Idempotent. */
 export async function discardCredentials(catalog: Catalog, id: string | null): Promise<void> {
-  if (id !== null) await deleteCredentials(catalog, id)
+  await deleteCredentials(catalog, id)
 }
 
 function loadKey(keysFolder: string): Promise<Uint8Array> {

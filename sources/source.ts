@@ -36,6 +36,8 @@ export interface SourceDisk {
   key: string
   label: string
   format: string
+  /** Where it lies on the platform, for people; absent where the key or the VM's configuration says so. */
+  path?: string
   sizeBytes: number
   /** Bytes that hold data, for admission; at most `sizeBytes`. An upper bound where the source cannot tell. */
   dataBytes: number
@@ -178,8 +180,9 @@ export interface OrphanOwners {
 export interface VmRestoreTarget {
   /** `new`: another VM beside the original; `in-place`: the original's disks are replaced. */
   mode: 'new' | 'in-place'
-  /** Name of the new VM. For `in-place` the config of the VM to overwrite is in `config`. */
+  /** Name of the new VM; of the VM to overwrite, for messages. */
   vmName: string
+  /** `in-place`: the config of the VM to overwrite. */
   config: JsonObject | null
   /** `new`: folder on the hypervisor's host where the disks go. */
   diskFolder: string | null
@@ -187,29 +190,56 @@ export interface VmRestoreTarget {
   connectNetwork: boolean
 }
 
-/** The platform's side of a VM restore. Disks are written by `restoreDisk` to the paths that {@link plan} gives. */
-export interface VmRestorer {
-  /**
-   * Where each disk of the backup is to be written (QCOW2), by disk index. Changes nothing. `VM_EXISTS` (name taken), `VM_RUNNING` (in place, and the VM
-   * is not shut off), `SOURCE_NOT_FOUND`, `RESTORE_TARGET_INVALID`, `RESTORE_TARGET_EXISTS`.
-   */
-  plan(restore: VmRestorePlan, options: { signal?: AbortSignal }): Promise<Record<number, string>>
-  /**
-   * Makes the VM of the written disks; in place: puts them in the originals' stead and forgets the change tracking, so that the next
-   * backup is a full. Idempotent by `restoreId`.
-   */
-  complete(
-    restore: VmRestorePlan & { diskPaths: Record<number, string> },
-    options: { signal?: AbortSignal },
-  ): Promise<{ externalId: string }>
-  /** Takes back what a restore that failed left on the platform; the disks' files are not its business. Idempotent. */
-  discard(restore: VmRestorePlan, options: { signal?: AbortSignal }): Promise<void>
-}
-
-export interface VmRestorePlan {
+export interface VmRestore {
   restoreId: string
   target: VmRestoreTarget
   /** {@link Snapshot.vmConfig} of the backup. */
   vmConfig: JsonObject
-  disks: { index: number; key: string; sizeBytes: number }[]
+}
+
+export interface VmRestoreDisk {
+  index: number
+  key: string
+  sizeBytes: number
+}
+
+/** A disk with its place. */
+export interface PlannedDisk extends VmRestoreDisk {
+  /** Where it is to be written. The name holds the restore's id: whatever lies there is this restore's. */
+  writePath: string
+  /** The name that {@link VmRestorer.complete} gives it. */
+  path: string
+  format: 'raw' | 'qcow2'
+}
+
+export interface RestoredVm {
+  /** The platform's own lasting id. */
+  externalId: string
+  /** For people: what the VM has not got, or has in another form. */
+  warnings: string[]
+}
+
+/** The platform's side of a VM restore. The disks are written, to the places that {@link plan} gives, by others. */
+export interface VmRestorer {
+  /**
+   * Where each disk is to be written. Leaves nothing behind. `VM_EXISTS` (name taken), `VM_RUNNING` (in place, and the VM is not shut
+   * off), `SOURCE_NOT_FOUND`, `RESTORE_TARGET_INVALID`, `RESTORE_TARGET_EXISTS`.
+   */
+  plan(restore: VmRestore & { disks: VmRestoreDisk[] }, options: { signal?: AbortSignal }): Promise<PlannedDisk[]>
+  /**
+   * Makes the VM of disks that are all written; in place: forgets the platform's change tracking, then puts them in the originals' stead.
+   * Idempotent by `restoreId`: repeated after a crash it finishes. `VM_EXISTS`, `RESTORE_TARGET_EXISTS`, and `VM_RUNNING` only while nothing
+   * has been replaced; a VM that was started when only some disks were is `SOURCE_BUSY` (retryable) until it is shut off.
+   */
+  complete(restore: VmRestore & { disks: PlannedDisk[] }, options: { signal?: AbortSignal }): Promise<RestoredVm>
+  /**
+   * Takes back what a restore that failed left: the VM, and the disks by the names of {@link plan}. Idempotent. What cannot or must not be
+   * taken back stays: `begun`, some originals are replaced, so that only {@link complete} helps; `complete`, the VM is whole.
+   */
+  discard(
+    restore: VmRestore & { disks: PlannedDisk[] },
+    options: { signal?: AbortSignal },
+  ): Promise<'discarded' | 'begun' | 'complete'>
+  /** Starts a VM that was restored. Nothing happens when it runs. */
+  start(externalId: string, options: { signal?: AbortSignal }): Promise<void>
 }

@@ -5,12 +5,12 @@ import type { Client } from '@temporalio/client'
 import { HoldfastError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/errors.ts'
 import type { StorageInfo } from '../domain/storage.ts'
-import type { VmDescription } from '../sources/source.ts'
+import type { PlatformInfo, VmDescription } from '../sources/source.ts'
 import { kindKey } from '../workflows/search-attributes.ts'
 import { admitWithin } from './admitted-start.ts'
 import { describeWorkflow, promptly, within } from './client-calls.ts'
 import { toHoldfastError } from './client-failures.ts'
-import type { BackupAdmission, Operations, StartBackupRequest } from './operations.ts'
+import type { BackupAdmission, Discovery, Operations, StartBackupRequest } from './operations.ts'
 import { backupOf, beginning } from './workflow-starts.ts'
 import type { WorkflowStart } from './workflow-starts.ts'
 import { restoreWorkflowId, vmChainWorkflowId } from './workflow-ids.ts'
@@ -52,6 +52,13 @@ export function createOperations(client: Client, options: OperationsOptions = {}
     registerRepository: (request) =>
       ask(() => runToEnd<StorageInfo>(client, starts.repositoryRegistration(request), answerDeadlineMs)),
     testRepository: (request) => ask(() => runToEnd<StorageInfo>(client, starts.repositoryTest(request), answerDeadlineMs)),
+    registerSource: (request) => ask(() => joinToEnd<PlatformInfo>(client, starts.sourceRegistration(request), answerDeadlineMs)),
+    changeSource: (request) =>
+      ask(() =>
+        runToEnd<PlatformInfo>(client, starts.sourceChange(request), answerDeadlineMs).catch(sourceBusy(request.sourceId)),
+      ),
+    testSource: (source) => ask(() => joinToEnd<PlatformInfo>(client, starts.sourceTest(source), answerDeadlineMs)),
+    discoverVms: (source) => ask(() => joinToEnd<Discovery>(client, starts.discovery(source), answerDeadlineMs)),
     healthy: () => isReachable(client),
   }
 }
@@ -165,10 +172,30 @@ async function joinOrStart(client: Client, start: WorkflowStart): Promise<{ work
   return { workflowId: handle.workflowId }
 }
 
+function sourceBusy(sourceId: string): (error: unknown) => never {
+  return (error) => {
+    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
+    throw new HoldfastError('SOURCE_BUSY', 'This source is being changed just now: try again when that has ended.', {
+      details: { source_id: sourceId },
+      cause: error,
+    })
+  }
+}
+
+/** As {@link runToEnd}; when the work runs already, waits for that. */
+function joinToEnd<T>(client: Client, start: WorkflowStart, deadlineMs: number): Promise<T> {
+  return runToEnd<T>(client, start, deadlineMs, WorkflowIdConflictPolicy.USE_EXISTING)
+}
+
 /** Runs a short workflow and waits for its result. `MOVER_UNAVAILABLE` when it does not end in time; it may still end later. */
-async function runToEnd<T = void>(client: Client, start: WorkflowStart, deadlineMs: number): Promise<T> {
+async function runToEnd<T = void>(
+  client: Client,
+  start: WorkflowStart,
+  deadlineMs: number,
+  workflowIdConflictPolicy: WorkflowIdConflictPolicy = WorkflowIdConflictPolicy.FAIL,
+): Promise<T> {
   const { workflowType, ...options } = start
-  const handle = await within(client, () => client.workflow.start(workflowType, options))
+  const handle = await within(client, () => client.workflow.start(workflowType, { ...options, workflowIdConflictPolicy }))
   const patience = AbortSignal.timeout(deadlineMs)
   try {
     return await client.withDeadline<T>(Date.now() + deadlineMs, () => handle.result())

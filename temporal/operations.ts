@@ -6,7 +6,7 @@
 import type { BackupType, Compression, FullReason, RepositoryType, SourceType } from '../domain/backup.ts'
 import type { JsonObject } from '../domain/errors.ts'
 import type { StorageInfo } from '../domain/storage.ts'
-import type { VmDescription } from '../sources/source.ts'
+import type { PlatformInfo, VmDescription } from '../sources/source.ts'
 
 export interface StartBackupRequest {
   backupId: string
@@ -54,6 +54,40 @@ export interface RepositoryRequest {
   config: JsonObject
 }
 
+/** A connection to a platform, to be probed and recorded. Credentials are referred to: this travels through histories. */
+export interface SourceRequest {
+  sourceId: string
+  name: string
+  sourceType: SourceType
+  hostId: string
+  config: JsonObject
+  credentialsId: string | null
+  maxConcurrentBackups: number
+}
+
+/** A source of the catalog, and the host that reaches it. */
+export interface SourceOfHost {
+  sourceId: string
+  hostId: string
+}
+
+/** What a look through a platform's VMs came to. */
+export interface Discovery {
+  found: number
+  added: number
+  updated: number
+  vanished: number
+  /** VMs that could not be described, the first hundred. */
+  problems: DiscoveryProblem[]
+  problemCount: number
+}
+
+export interface DiscoveryProblem {
+  vmName: string
+  externalId: string
+  error: string
+}
+
 export interface Operations {
   /** Starts `backupVm`. `VM_BUSY` (with `workflow_type` and, if known, `backup_id`) while the chain has a writer. Admission failures (`INSUFFICIENT_STORAGE` …) are thrown. */
   startBackup(request: StartBackupRequest): Promise<BackupAdmission>
@@ -72,6 +106,14 @@ export interface Operations {
   registerRepository(request: RepositoryRequest): Promise<StorageInfo>
   /** Looks at a place, registered or not, and changes nothing that stays. Waits. */
   testRepository(request: RepositoryRequest): Promise<StorageInfo>
+  /** Reaches the platform, then records the source. Credentials of a source that was refused are forgotten. Waits. `SOURCE_*` */
+  registerSource(request: SourceRequest): Promise<PlatformInfo>
+  /** Reaches the platform with the new settings, then puts them in place of the old ones. Waits. `SOURCE_*`; `SOURCE_BUSY` while another change runs. */
+  changeSource(request: SourceRequest): Promise<PlatformInfo>
+  /** Reaches the platform and notes what it said, or why not. Joins a test that runs. Waits. `SOURCE_*` */
+  testSource(source: SourceOfHost): Promise<PlatformInfo>
+  /** Brings the VM contexts of the source to what its platform has. Joins a discovery that runs. Waits. `SOURCE_*` */
+  discoverVms(source: SourceOfHost): Promise<Discovery>
   /** Whether Temporal answers, for `/health`. Never throws. */
   healthy(): Promise<boolean>
 }

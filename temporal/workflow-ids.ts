@@ -31,5 +31,22 @@ export function testRepositoryWorkflowId(repositoryId: string, unique: string): 
   return `test-repository:${repositoryId}:${unique}`
 }
 
+export function registerSourceWorkflowId(sourceId: string): string {
+  return `register-source:${sourceId}`
+}
+
+/** One change of a source at a time. */
+export function changeSourceWorkflowId(sourceId: string): string {
+  return `change-source:${sourceId}`
+}
+
+export function testSourceWorkflowId(sourceId: string): string {
+  return `test-source:${sourceId}`
+}
+
+export function discoverVmsWorkflowId(sourceId: string): string {
+  return `discover:${sourceId}`
+}
+
 /** The schedule that repairs what crashes left, and the prefix of the workflows it starts. */
 export const RECONCILE_SCHEDULE_ID = 'reconcile'

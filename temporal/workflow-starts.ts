@@ -4,13 +4,24 @@ import type { WorkflowExecutionDescription } from '@temporalio/client'
 import type { SearchAttributePair } from '@temporalio/common'
 import { backupKey, searchAttributesFor } from '../workflows/search-attributes.ts'
 import type { WorkAbout } from '../workflows/search-attributes.ts'
-import type { RegisterVmRequest, RepositoryRequest, RestoreDiskRequest, StartBackupRequest } from './operations.ts'
+import type {
+  RegisterVmRequest,
+  RepositoryRequest,
+  RestoreDiskRequest,
+  SourceOfHost,
+  SourceRequest,
+  StartBackupRequest,
+} from './operations.ts'
 import { CONTROL_QUEUE } from './task-queues.ts'
 import {
+  changeSourceWorkflowId,
+  discoverVmsWorkflowId,
   registerRepositoryWorkflowId,
+  registerSourceWorkflowId,
   registerVmWorkflowId,
   restoreWorkflowId,
   testRepositoryWorkflowId,
+  testSourceWorkflowId,
   verifyWorkflowId,
   vmChainWorkflowId,
 } from './workflow-ids.ts'
@@ -24,7 +35,7 @@ export interface WorkflowStart {
   typedSearchAttributes: SearchAttributePair[]
   staticSummary: string
   /** Work that a person waits for ends by itself when nobody can do it. */
-  workflowExecutionTimeout?: '10 minutes'
+  workflowExecutionTimeout?: '10 minutes' | '1 hour'
 }
 
 /** One for each verb. */
@@ -36,6 +47,10 @@ export interface WorkflowStarts {
   vmRegistration(request: RegisterVmRequest): WorkflowStart
   repositoryRegistration(request: RepositoryRequest): WorkflowStart
   repositoryTest(request: RepositoryRequest): WorkflowStart
+  sourceRegistration(request: SourceRequest): WorkflowStart
+  sourceChange(request: SourceRequest): WorkflowStart
+  sourceTest(source: SourceOfHost): WorkflowStart
+  discovery(source: SourceOfHost): WorkflowStart
 }
 
 /** `heartbeatTimeoutMs` becomes part of every input. */
@@ -89,11 +104,35 @@ export function beginning(heartbeatTimeoutMs: number): WorkflowStarts {
       const id = testRepositoryWorkflowId(request.repositoryId, randomUUID())
       return short(start('testRepository', id, request, aboutRepository('test-repository', request), 'Look at a repository'))
     },
+    sourceRegistration(request: SourceRequest): WorkflowStart {
+      const id = registerSourceWorkflowId(request.sourceId)
+      return short(start('registerSource', id, request, aboutSource('register-source', request), 'Register a source'))
+    },
+    sourceChange(request: SourceRequest): WorkflowStart {
+      const id = changeSourceWorkflowId(request.sourceId)
+      return short(start('changeSource', id, request, aboutSource('change-source', request), 'Change a source'))
+    },
+    sourceTest(source: SourceOfHost): WorkflowStart {
+      const id = testSourceWorkflowId(source.sourceId)
+      return short(start('testSource', id, source, aboutSource('test-source', source), 'Look at a source'))
+    },
+    discovery(source: SourceOfHost): WorkflowStart {
+      const id = discoverVmsWorkflowId(source.sourceId)
+      const summary = 'Find the VMs of a source'
+      return {
+        ...start('discoverVms', id, source, aboutSource('discover', source), summary),
+        workflowExecutionTimeout: '1 hour',
+      }
+    },
   }
 }
 
 function aboutRepository(kind: string, { repositoryId, hostId }: RepositoryRequest): WorkAbout {
   return { kind, repositoryId, hostId }
+}
+
+function aboutSource(kind: string, { hostId }: SourceOfHost): WorkAbout {
+  return { kind, hostId }
 }
 
 function short(start: WorkflowStart): WorkflowStart {

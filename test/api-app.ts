@@ -8,10 +8,12 @@ import { roles } from '../security/permissions.ts'
 import type { Role } from '../security/permissions.ts'
 import { createSessions } from '../security/sessions.ts'
 import type { Operations } from '../temporal/operations.ts'
+import { homeFolders } from '../runtime/environment.ts'
 import { createTestCatalog } from './catalog.ts'
 import { createAnswerCheck } from './openapi-check.ts'
 import { createRecordingOperations } from './recording-operations.ts'
 import type { RecordingOperations } from './recording-operations.ts'
+import { createTemporaryFolder } from './temporary-folder.ts'
 import type { OpenApiDocument } from '../api/openapi.ts'
 
 export interface Answer<Body> {
@@ -36,6 +38,7 @@ export interface TestApi {
   /** Every line logged so far, as text. */
   logs: string[]
   document: OpenApiDocument
+  keysFolder: string
   /** What the API believes to be the present; tests move it. With real operations it has the real time. */
   clock: { now: Date }
   /** `path` is below /api/v1. */
@@ -46,13 +49,14 @@ export interface TestApi {
 }
 
 export interface TestApiOptions {
-  /** What the API asks in place of its recording operations; with the catalog that they write. */
-  real?: { operations: Operations; catalog: Catalog }
+  /** What the API asks in place of its recording operations; with the catalog that they write, and the home of the processes behind them. */
+  real?: { operations: Operations; catalog: Catalog; home: string }
 }
 
 export async function createTestApi({ real }: TestApiOptions = {}): Promise<TestApi> {
   const database = real ? undefined : await createTestCatalog()
   const catalog = real?.catalog ?? database!.catalog
+  const keys = real ? undefined : await createTemporaryFolder()
   const logs: string[] = []
   const logger = pino({ level: 'debug' }, { write: (line: string) => void logs.push(line) })
   const operations = createRecordingOperations()
@@ -66,6 +70,7 @@ export async function createTestApi({ real }: TestApiOptions = {}): Promise<Test
     throttle: createLoginThrottle(() => clock.now.getTime()),
     logger,
     hostId: 'local',
+    keysFolder: real ? homeFolders(real.home).keys : keys!.path,
     now,
   })
   const tokens = new Map<Role, string>()
@@ -100,6 +105,10 @@ export async function createTestApi({ real }: TestApiOptions = {}): Promise<Test
       check(method, `/api/v1${path}`, response.status, body)
       return { status: response.status, headers: response.headers, body }
     },
-    drop: async () => database?.drop(),
+    keysFolder: real ? homeFolders(real.home).keys : keys!.path,
+    async drop() {
+      await database?.drop()
+      await keys?.remove()
+    },
   }
 }

@@ -15,6 +15,8 @@ export interface RecordingOperations extends Operations {
 
 const space = { totalBytes: 1000, usedBytes: 400, availableBytes: 600, writable: true }
 
+const platform = { version: 'QEMU 7.2.0, libvirt 9.0.0', hostname: 'kvm-1', warnings: [] }
+
 const usual: Operations = {
   startBackup: async (request) => ({
     backupId: request.backupId,
@@ -40,6 +42,10 @@ const usual: Operations = {
   }),
   registerRepository: async () => space,
   testRepository: async () => space,
+  registerSource: async () => platform,
+  changeSource: async () => platform,
+  testSource: async () => platform,
+  discoverVms: async () => ({ found: 0, added: 0, updated: 0, vanished: 0, problems: [], problemCount: 0 }),
   healthy: async () => true,
 }
 
@@ -63,6 +69,10 @@ export function createRecordingOperations(): RecordingOperations {
     registerVm: (request) => (record('registerVm', request), acts.registerVm(request)),
     registerRepository: (request) => (record('registerRepository', request), acts.registerRepository(request)),
     testRepository: (request) => (record('testRepository', request), acts.testRepository(request)),
+    registerSource: (request) => (record('registerSource', request), acts.registerSource(request)),
+    changeSource: (request) => (record('changeSource', request), acts.changeSource(request)),
+    testSource: (source) => (record('testSource', source), acts.testSource(source)),
+    discoverVms: (source) => (record('discoverVms', source), acts.discoverVms(source)),
     healthy: () => acts.healthy(),
   }
 }

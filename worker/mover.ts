@@ -8,7 +8,7 @@ import { createHostActivities } from '../activities/index.ts'
 import type { HostDependencies } from '../activities/host-dependencies.ts'
 import { ProgressBoard } from '../activities/progress-board.ts'
 import { processRunFolder, removeDeadRunFolders } from '../activities/run-folders.ts'
-import { createSourceFinder } from '../activities/source-connections.ts'
+import { createSourceFinder, createSourceOpener } from '../activities/source-connections.ts'
 import { createTransferActivities } from '../activities/transfers.ts'
 import { createCatalog } from '../db/client.ts'
 import type { Catalog } from '../db/client.ts'
@@ -90,10 +90,12 @@ async function hostDependencies(
   const { hostId, checkpointIntervalMs, checkpointIntervalBytes } = environment
   const { run, keys } = homeFolders(environment.home)
   const runFolder = processRunFolder(run)
+  const sources = { catalog, keysFolder: keys, runFolder }
   return {
     hostId,
     catalog,
-    sourceOf: createSourceFinder({ catalog, keysFolder: keys, runFolder }),
+    sourceOf: createSourceFinder(sources),
+    openSource: createSourceOpener(sources),
     createRepository,
     progress,
     runFolder,

@@ -59,6 +59,18 @@ export function interactiveHostSteps({ hostId, heartbeatTimeoutMs }: HostPatienc
   })
 }
 
+/** Steps that look at every VM of a platform. Somebody waits, but there may be many VMs. */
+export function platformSteps({ hostId, heartbeatTimeoutMs }: HostPatience): ActivityInterfaceFor<HostActivities> {
+  return proxyActivities<HostActivities>({
+    taskQueue: hostQueue(hostId),
+    scheduleToStartTimeout: '60s',
+    startToCloseTimeout: '30m',
+    heartbeatTimeout: heartbeatTimeoutMs,
+    cancellationType,
+    retry: fewTimes,
+  })
+}
+
 /** Steps that read or write whole disks. They resume, so a week is a limit for one attempt, not for the disk. */
 export function longHostSteps({ hostId, heartbeatTimeoutMs }: HostPatience): ActivityInterfaceFor<HostActivities> {
   return proxyActivities<HostActivities>({

@@ -1,10 +1,10 @@
 /**
- * Repairs what no running workflow owns any more: rows, pins, staged folders and sockets that a crash, a terminated workflow or a
- * restored catalog left. Runs at start and every few minutes; a run that finds nothing changes nothing.
+ * Repairs what no running workflow owns any more: rows, pins, staged folders, sockets and remains on hypervisors that a crash, a
+ * terminated workflow or a restored catalog left. Runs at start and every few minutes; a run that finds nothing changes nothing.
  */
 import { log, setCurrentDetails } from '@temporalio/workflow'
 import type { Repair } from '../activities/reconciliation.ts'
-import { controlSteps, interactiveHostSteps } from './activity-options.ts'
+import { controlSteps, platformSteps, interactiveHostSteps } from './activity-options.ts'
 import { asApplicationFailure, failureOf } from './failure.ts'
 
 export interface ReconcileInput {
@@ -20,10 +20,12 @@ export async function reconcile({ heartbeatTimeoutMs }: ReconcileInput): Promise
     const host = interactiveHostSteps({ hostId, heartbeatTimeoutMs })
     repairs.push(...(await attempt(hostId, () => host.settleAbandoned(work))))
   }
-  repairs.push(...(await control.removeAbandonedPins()))
+  repairs.push(...(await control.removeAbandonedPins()), ...(await control.removeUnusedCredentials()))
   for (const hostId of hostIds) {
     const host = interactiveHostSteps({ hostId, heartbeatTimeoutMs })
     repairs.push(...(await attempt(hostId, () => sweepHost(host, hostId))))
+    const platforms = platformSteps({ hostId, heartbeatTimeoutMs })
+    repairs.push(...(await attempt(hostId, () => platforms.removeSourceOrphans(hostId))))
   }
   for (const repair of repairs) log.warn(`Reconcile: ${repair.what}`, { ...repair })
   setCurrentDetails(repairs.map((repair) => `- ${repair.what}`).join('\n') || 'Nothing to repair')

@@ -1,5 +1,6 @@
 /** Chains as the API shows them. */
 import type { z } from '@hono/zod-openapi'
+import type { BackupDisk } from '../../db/queries/backup-detail.ts'
 import type { BackupJob } from '../../db/queries/backup-list.ts'
 import type { FoundChain } from '../../db/queries/chains.ts'
 import type { VmContext } from '../../db/queries/vm-contexts.ts'
@@ -49,15 +50,25 @@ function backupAnswers(found: FoundChain, diskIndex: number | undefined): ChainB
     const parentRestores = backup.parent_backup_id === null || restorable.get(backup.parent_backup_id) === true
     const restores = parentRestores && backup.status === 'completed' && backup.verification_status !== 'failed'
     restorable.set(backup.id, restores)
-    return chainBackupAnswer(backup, { index, restores, sizeBytes: sizeOf(backup, found, diskIndex) })
+    const disks = found.disks.get(backup.id) ?? []
+    return chainBackupAnswer(backup, disks, { index, restores, sizeBytes: sizeOf(backup, disks, diskIndex) })
   })
 }
 
-function chainBackupAnswer(backup: BackupJob, place: { index: number; restores: boolean; sizeBytes: number }): ChainBackupAnswer {
+function chainBackupAnswer(
+  backup: BackupJob,
+  disks: readonly BackupDisk[],
+  place: { index: number; restores: boolean; sizeBytes: number },
+): ChainBackupAnswer {
   return {
     id: backup.id,
     backup_id: backup.id,
     backup_type: backup.backup_type,
+    full_reason: backup.full_reason,
+    full_reason_detail: backup.full_reason_detail,
+    consistency: backup.consistency,
+    consistency_reason: backup.consistency_reason,
+    warnings: backup.warnings,
     status: backup.status,
     sequence_number: place.index + 1,
     parent_backup_id: backup.parent_backup_id,
@@ -67,10 +78,17 @@ function chainBackupAnswer(backup: BackupJob, place: { index: number; restores: 
     size_gb: gigabytes(place.sizeBytes),
     created_at: backup.created_at.toISOString(),
     completed_at: timeOrNull(backup.completed_at),
+    disks: disks.map((disk) => ({
+      disk_id: disk.disk_index,
+      disk_key: disk.disk_key,
+      backup_type: disk.backup_type,
+      full_reason: disk.full_reason,
+      full_reason_detail: disk.full_reason_detail,
+    })),
   }
 }
 
-function sizeOf(backup: BackupJob, found: FoundChain, diskIndex: number | undefined): number {
+function sizeOf(backup: BackupJob, disks: readonly BackupDisk[], diskIndex: number | undefined): number {
   if (diskIndex === undefined) return backup.size_bytes
-  return found.disks.get(backup.id)?.find((disk) => disk.disk_index === diskIndex)?.file_size_bytes ?? 0
+  return disks.find((disk) => disk.disk_index === diskIndex)?.file_size_bytes ?? 0
 }

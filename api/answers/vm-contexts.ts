@@ -13,7 +13,8 @@ const powerStates = { on: 'poweredOn', off: 'poweredOff', unknown: 'unknown' } a
 
 const nothing: VmContextSummary = { diskCount: 0, totalSizeBytes: 0, completedBackups: 0, lastBackupAt: null }
 
-export function vmContextAnswer(vm: VmContext, summary: VmContextSummary = nothing): VmContextAnswer {
+/** `sourceName`: of the connection that it was found through. */
+export function vmContextAnswer(vm: VmContext, sourceName: string | null, summary: VmContextSummary = nothing): VmContextAnswer {
   return {
     context_id: vm.context_id,
     vm_context_id: vm.context_id,
@@ -24,7 +25,13 @@ export function vmContextAnswer(vm: VmContext, summary: VmContextSummary = nothi
     datacenter: null,
     source_type: vm.source_type,
     host_id: vm.host_id,
+    source_id: vm.source_id,
+    source_name: sourceName,
+    external_id: vm.external_id,
     current_status: vm.current_status,
+    status: vm.current_status,
+    last_seen_at: timeOrNull(vm.last_seen_at),
+    excluded_disks: excludedDisksOf(vm),
     cpu_count: vm.cpu_count,
     memory_mb: vm.memory_mb,
     os_type: vm.os_type,
@@ -40,6 +47,12 @@ export function vmContextAnswer(vm: VmContext, summary: VmContextSummary = nothi
   }
 }
 
+/** Keys of the disks that backups leave out. */
+export function excludedDisksOf({ config }: VmContext): string[] {
+  const { excluded_disks: keys } = config
+  return Array.isArray(keys) ? keys.filter((key) => typeof key === 'string') : []
+}
+
 export function vmDiskAnswer(disk: VmDisk, vm: VmContext): VmDiskAnswer {
   return diskAnswer(
     { index: disk.disk_index, key: disk.disk_key, label: disk.label, format: disk.format, sizeBytes: disk.size_bytes },
@@ -49,7 +62,7 @@ export function vmDiskAnswer(disk: VmDisk, vm: VmContext): VmDiskAnswer {
 
 /** A disk that a registration has just found. */
 export function foundDiskAnswer(disk: SourceDisk, config: JsonObject): VmDiskAnswer {
-  return diskAnswer(disk, placeAt(config, disk.index) ?? disk.key)
+  return diskAnswer(disk, disk.path ?? placeAt(config, disk.index) ?? disk.key)
 }
 
 function diskAnswer(disk: Omit<SourceDisk, 'dataBytes'>, place: string): VmDiskAnswer {
@@ -67,9 +80,9 @@ function diskAnswer(disk: Omit<SourceDisk, 'dataBytes'>, place: string): VmDiskA
   }
 }
 
-/** Where a disk image lies. Without an entry of its own in the configuration, the key is the place. */
+/** Where a disk lies: as its source said, or as it was registered. Without an entry of its own in the configuration, the key is the place. */
 function placeOf(disk: VmDisk, config: JsonObject): string {
-  return placeAt(config, disk.disk_index) ?? disk.disk_key
+  return disk.path ?? placeAt(config, disk.disk_index) ?? disk.disk_key
 }
 
 function placeAt(config: JsonObject, index: number): string | undefined {

@@ -1,16 +1,27 @@
-/** VMs: list, register, one, its disks. */
+/** VMs: list, register, one, its disks, and which of them are left out. */
 import { createRoute } from '@hono/zod-openapi'
 import type { z } from '@hono/zod-openapi'
 import { ulid } from 'ulid'
-import { countVmContexts, disksOfVm, findVmContext, listVmContexts, summarizeVmContexts } from '../../db/queries/vm-contexts.ts'
+import { sourceNames } from '../../db/queries/sources.ts'
+import {
+  countVmContexts,
+  disksOfVm,
+  excludeDisks,
+  findVmContext,
+  listVmContexts,
+  summarizeVmContexts,
+} from '../../db/queries/vm-contexts.ts'
+import type { VmContext } from '../../db/queries/vm-contexts.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { JsonObject } from '../../domain/errors.ts'
 import { foundDiskAnswer, vmContextAnswer, vmDiskAnswer } from '../answers/vm-contexts.ts'
+import { checkExclusion } from '../disk-exclusion.ts'
 import { cursorByName, readNameCursor } from '../cursor.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { permit } from '../middleware/authorize.ts'
 import type { StartOnce } from '../middleware/idempotency.ts'
 import {
+  changeVmRequest,
   registerVmAnswer,
   registerVmRequest,
   vmAnswer,
@@ -56,6 +67,17 @@ const oneRoute = createRoute({
   responses: answers(200, 'The VM', vmAnswer),
 })
 
+const changeRoute = createRoute({
+  method: 'patch',
+  path: '/vm-contexts/{vm}',
+  tags,
+  summary: 'Choose the disks that backups leave out',
+  description: 'From the next backup on. A disk that is left out begins again with a full when it comes back.',
+  middleware: permit('vm.configure'),
+  request: { params: vmParameter, body: jsonBody(changeVmRequest) },
+  responses: answers(200, 'The VM as it is now', vmAnswer),
+})
+
 const disksRoute = createRoute({
   method: 'get',
   path: '/vm-contexts/{vm}/disks',
@@ -84,13 +106,13 @@ export function vmContexts(dependencies: ApiDependencies, startOnce: StartOnce):
     })
     .openapi(oneRoute, async (c) => {
       const vm = await chooseVmByIdOrName(catalog, c.req.valid('param').vm)
-      const [disks, summaries] = await Promise.all([
-        disksOfVm(catalog, vm.context_id),
-        summarizeVmContexts(catalog, [vm.context_id]),
-      ])
-      const shown = disks.map((disk) => vmDiskAnswer(disk, vm))
-      const vm_context = vmContextAnswer(vm, summaries.get(vm.context_id))
-      return c.json({ success: true as const, vm_context, disks: shown, total_disks: shown.length }, 200)
+      return c.json(await showVm(dependencies, vm), 200)
+    })
+    .openapi(changeRoute, async (c) => {
+      const { context_id: contextId } = await chooseVmByIdOrName(catalog, c.req.valid('param').vm)
+      const { excluded_disks: excluded } = c.req.valid('json')
+      await excludeDisks(catalog, contextId, excluded, (vm, present) => checkExclusion(vm, present, excluded))
+      return c.json(await showVm(dependencies, await chooseVmByIdOrName(catalog, contextId)), 200)
     })
     .openapi(disksRoute, async (c) => {
       const vm = await chooseVmByIdOrName(catalog, c.req.valid('param').vm)
@@ -102,22 +124,46 @@ export function vmContexts(dependencies: ApiDependencies, startOnce: StartOnce):
     })
 }
 
+async function showVm({ catalog }: ApiDependencies, vm: VmContext): Promise<z.infer<typeof vmAnswer>> {
+  const contextId = vm.context_id
+  const [disks, summaries, sources] = await Promise.all([
+    disksOfVm(catalog, contextId),
+    summarizeVmContexts(catalog, [contextId]),
+    sourceNames(catalog, sourceIdsOf([vm])),
+  ])
+  const shown = disks.map((disk) => vmDiskAnswer(disk, vm))
+  const vm_context = vmContextAnswer(vm, sources.get(vm.source_id ?? '') ?? null, summaries.get(contextId))
+  return { success: true, vm_context, disks: shown, total_disks: shown.length }
+}
+
+function sourceIdsOf(vms: readonly VmContext[]): string[] {
+  return [...new Set(vms.flatMap((vm) => (vm.source_id === null ? [] : [vm.source_id])))]
+}
+
 async function listVms({ catalog }: ApiDependencies, query: z.output<typeof vmListQuery>): Promise<z.infer<typeof vmListAnswer>> {
   const { limit } = query
-  const filter = { vmName: query.vm_name, search: query.search, sourceType: query.source_type, hostId: query.host_id }
+  const filter = {
+    vmName: query.vm_name,
+    search: query.search,
+    sourceType: query.source_type,
+    hostId: query.host_id,
+    sourceId: query.source_id,
+    status: query.status,
+  }
   const [found, total] = await Promise.all([
     listVmContexts(catalog, filter, { limit: limit + 1, after: readNameCursor(query.cursor) }),
     countVmContexts(catalog, filter),
   ])
   const page = found.slice(0, limit)
-  const summaries = await summarizeVmContexts(
-    catalog,
-    page.map((vm) => vm.context_id),
-  )
+  const contextIds = page.map((vm) => vm.context_id)
+  const [summaries, sources] = await Promise.all([
+    summarizeVmContexts(catalog, contextIds),
+    sourceNames(catalog, sourceIdsOf(page)),
+  ])
   const last = found.length > limit ? page.at(-1) : undefined
   return {
     success: true,
-    vm_contexts: page.map((vm) => vmContextAnswer(vm, summaries.get(vm.context_id))),
+    vm_contexts: page.map((vm) => vmContextAnswer(vm, sources.get(vm.source_id ?? '') ?? null, summaries.get(vm.context_id))),
     count: page.length,
     total_count: total,
     next_cursor: last ? cursorByName({ name: last.vm_name, id: last.context_id }) : null,
@@ -132,13 +178,13 @@ async function registerVm(
   request: z.output<typeof registerVmRequest>,
 ): Promise<RegisterVmAnswer> {
   if (request.source_type !== 'disk-image') {
-    throw new HoldfastError(
-      'SOURCE_TYPE_UNSUPPORTED',
-      `VMs of type "${request.source_type}" cannot be registered yet: use "disk-image".`,
-      {
-        details: { source_type: request.source_type, supported: ['disk-image'] },
-      },
-    )
+    const advice =
+      request.source_type === 'libvirt'
+        ? 'VMs of libvirt are not registered but found: add a connection with POST /sources, then POST /sources/{id}/discover.'
+        : `VMs of type "${request.source_type}" cannot be registered yet: use "disk-image".`
+    throw new HoldfastError('SOURCE_TYPE_UNSUPPORTED', advice, {
+      details: { source_type: request.source_type, supported: ['disk-image'] },
+    })
   }
   const config: JsonObject = { disks: request.disks.map(givenFields) }
   const vm = await operations.registerVm({

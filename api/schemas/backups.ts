@@ -1,6 +1,6 @@
 /** Backups: starting, watching and ending them. */
 import { z } from '@hono/zod-openapi'
-import { backupStates, fullReasons } from '../../domain/backup.ts'
+import { backupStates, fullReasons, warningCodes } from '../../domain/backup.ts'
 import {
   errorCodeOrNull,
   id,
@@ -17,7 +17,21 @@ import {
 
 export const backupState = z.enum(backupStates).openapi('BackupState')
 export const backupType = z.enum(['full', 'incremental'])
-const fullReason = z.union([z.enum(fullReasons).openapi('FullReason'), z.null()])
+export const fullReason = z.union([z.enum(fullReasons).openapi('FullReason'), z.null()])
+export const consistency = z.enum(['application', 'filesystem', 'crash']).nullable()
+
+const backupWarning = z
+  .strictObject({
+    code: z.enum(warningCodes),
+    disk: z.string().nullable().openapi({ description: 'Key of the disk; null when it is about the VM' }),
+    message: z.string(),
+  })
+  .openapi('BackupWarning')
+
+export const warnings = z
+  .array(backupWarning)
+  .openapi({ description: 'What to know of a backup that went well, for example which disks were left out' })
+
 const verificationState = z.enum(['unverified', 'passed', 'failed'])
 
 export const backupParameter = z.strictObject({ id: id.openapi({ param: { name: 'id', in: 'path' } }) })
@@ -117,7 +131,9 @@ const backupFields = {
   progress_percentage: percentage,
   disk_count: z.int(),
   compression_enabled: z.boolean(),
-  consistency: z.enum(['application', 'filesystem', 'crash']).nullable(),
+  consistency,
+  consistency_reason: z.string().nullable(),
+  warnings,
   verification_status: verificationState,
   verified_at: time.nullable(),
   error_code: errorCodeOrNull,
@@ -145,6 +161,7 @@ const backupDisk = z
     status: backupState,
     backup_type: backupType,
     full_reason: fullReason,
+    full_reason_detail: z.string().nullable(),
     size_bytes: sizeBytes,
     total_bytes: sizeBytes,
     size_gb: sizeGb,

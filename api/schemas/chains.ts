@@ -1,6 +1,6 @@
 /** Chains: the recovery points that hang on one full backup. */
 import { z } from '@hono/zod-openapi'
-import { backupState, backupType } from './backups.ts'
+import { backupState, backupType, consistency, fullReason, warnings } from './backups.ts'
 import { id, name, sizeBytes, sizeGb, success, time } from './fields.ts'
 
 export const chainQuery = z
@@ -15,11 +15,26 @@ export const chainQuery = z
     path: ['vm_name'],
   })
 
+const chainDisk = z
+  .strictObject({
+    disk_id: z.int(),
+    disk_key: z.string(),
+    backup_type: backupType,
+    full_reason: fullReason,
+    full_reason_detail: z.string().nullable(),
+  })
+  .openapi('ChainDisk')
+
 const chainBackup = z
   .strictObject({
     id: z.string(),
     backup_id: z.string(),
     backup_type: backupType,
+    full_reason: fullReason,
+    full_reason_detail: z.string().nullable(),
+    consistency,
+    consistency_reason: z.string().nullable(),
+    warnings,
     status: backupState,
     sequence_number: z.int().min(1),
     parent_backup_id: z.string().nullable(),
@@ -31,6 +46,7 @@ const chainBackup = z
     size_gb: sizeGb,
     created_at: time,
     completed_at: time.nullable(),
+    disks: z.array(chainDisk).openapi({ description: 'One that could not continue its chain is a full beside incrementals' }),
   })
   .openapi('ChainBackup')
 

@@ -1,6 +1,10 @@
 /** VMs that Holdfast knows. */
 import { z } from '@hono/zod-openapi'
-import { absolutePath, hostId, name, pageFields, pageQuery, sizeBytes, sizeGb, success, time } from './fields.ts'
+import { absolutePath, hostId, id, name, pageFields, pageQuery, sizeBytes, sizeGb, success, time } from './fields.ts'
+
+const vmStatus = z
+  .enum(['ready', 'vanished'])
+  .openapi({ description: '`vanished`: the last discovery of its source did not find it' })
 
 export const sourceType = z.enum(['disk-image', 'libvirt', 'vsphere'])
 
@@ -19,6 +23,8 @@ export const vmListQuery = z.strictObject({
   search: z.string().min(1).max(255).optional().openapi({ description: 'Part of the name, any case' }),
   source_type: sourceType.optional(),
   host_id: hostId.optional(),
+  source_id: id.optional(),
+  status: vmStatus.optional(),
 })
 
 /** No password in a URI: it would end in catalogs, histories and manifests. */
@@ -65,7 +71,16 @@ export const vmContext = z
     datacenter: z.string().nullable(),
     source_type: sourceType,
     host_id: z.string(),
-    current_status: z.string(),
+    source_id: z
+      .string()
+      .nullable()
+      .openapi({ description: 'The connection it was found through; null when registered by hand' }),
+    source_name: z.string().nullable(),
+    external_id: z.string().nullable().openapi({ description: "The platform's own id; of libvirt the UUID" }),
+    current_status: vmStatus,
+    status: vmStatus,
+    last_seen_at: time.nullable(),
+    excluded_disks: z.array(z.string()).openapi({ description: 'Keys of disks that backups leave out' }),
     cpu_count: z.int().nullable(),
     memory_mb: z.int().nullable(),
     os_type: z.string().nullable(),
@@ -97,6 +112,16 @@ export const vmDisk = z
   .openapi('VmDisk')
 
 const vmDisks = { disks: z.array(vmDisk), total_disks: z.int() }
+
+export const changeVmRequest = z
+  .strictObject({
+    excluded_disks: z
+      .array(z.string().min(1).max(700))
+      .max(64)
+      .refine((keys) => new Set(keys).size === keys.length, 'the same disk stands twice')
+      .openapi({ description: 'Keys of all disks to leave out from now on; libvirt: targets', example: ['vdb'] }),
+  })
+  .openapi('ChangeVmRequest')
 
 export const vmListAnswer = z.strictObject({ success, vm_contexts: z.array(vmContext), ...pageFields }).openapi('VmContextList')
 

@@ -22,6 +22,8 @@ const steps = [
     max_concurrent_backups int not null default 4,
     status enum('untested', 'reachable', 'unreachable') not null default 'untested',
     version varchar(255) null,
+    hostname varchar(255) null,
+    warnings json not null default '[]',
     error_code varchar(64) null,
     error_message text null,
     last_tested_at datetime(3) null,
@@ -29,6 +31,7 @@ const steps = [
     created_at datetime(3) not null default current_timestamp(3),
     updated_at datetime(3) not null default current_timestamp(3) on update current_timestamp(3),
     unique key unique_name (name),
+    key by_host (host_id),
     constraint sources_have_credentials foreign key (credentials_id) references sealed_credentials (id) on delete restrict
   ) ${kind}`,
 
@@ -42,6 +45,12 @@ const steps = [
   `alter table vm_contexts
     add constraint foreign key if not exists vm_contexts_of_source (source_id) references sources (id) on delete restrict`,
 
+  `alter table vm_disks
+    add column if not exists path varchar(4096) null after format`,
+
+  `alter table backup_disks
+    add column if not exists full_reason_detail text null after full_reason`,
+
   `alter table backup_jobs
     add column if not exists consistency_reason text null after consistency,
     add column if not exists warnings json not null default '[]' after consistency_reason,
@@ -53,6 +62,8 @@ export async function up(catalog: Kysely<Database>): Promise<void> {
 }
 
 export async function down(catalog: Kysely<Database>): Promise<void> {
+  await sql`alter table backup_disks drop column if exists full_reason_detail`.execute(catalog)
+  await sql`alter table vm_disks drop column if exists path`.execute(catalog)
   await sql`alter table backup_jobs drop column if exists source_slot_at, drop column if exists warnings, drop column if exists consistency_reason`.execute(
     catalog,
   )

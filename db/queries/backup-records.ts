@@ -37,6 +37,7 @@ export interface AdmittedDisk {
   label: string
   backupType: BackupType
   fullReason: FullReason | null
+  fullReasonDetail: string | null
   sizeBytes: number
   /** Where the QCOW2 will lie once published. */
   qcow2Path: string
@@ -203,6 +204,7 @@ function diskRow(backupId: string, disk: AdmittedDisk) {
     label: disk.label,
     backup_type: disk.backupType,
     full_reason: disk.fullReason,
+    full_reason_detail: disk.fullReasonDetail,
     qcow2_path: disk.qcow2Path,
     size_bytes: disk.sizeBytes,
     disk_change_id: null,

@@ -10,6 +10,19 @@ export async function readCredentials(catalog: Catalog, id: string): Promise<Buf
   return row?.sealed
 }
 
-export async function deleteCredentials(catalog: Catalog, id: string): Promise<void> {
-  await catalog.deleteFrom('sealed_credentials').where('id', '=', id).execute()
+/** Those that a source refers to stay. Idempotent; nothing for `null`. */
+export async function deleteCredentials(catalog: Catalog, id: string | null): Promise<void> {
+  if (id === null) return
+  await unreferenced(catalog).where('id', '=', id).execute()
+}
+
+/** Removes those that nothing refers to and that were stored before `time`; returns how many. */
+export async function deleteUnreferencedCredentials(catalog: Catalog, time: Date): Promise<number> {
+  const { numDeletedRows } = await unreferenced(catalog).where('created_at', '<', time).executeTakeFirstOrThrow()
+  return Number(numDeletedRows)
+}
+
+function unreferenced(catalog: Catalog) {
+  const used = catalog.selectFrom('sources').select('credentials_id').where('credentials_id', 'is not', null)
+  return catalog.deleteFrom('sealed_credentials').where('id', 'not in', used.$castTo<{ credentials_id: string }>())
 }

@@ -7,6 +7,7 @@ import type { Catalog } from '../client.ts'
 import { isDuplicateKey } from '../driver-errors.ts'
 import { findRepository } from './repositories.ts'
 import { findVmContext } from './vm-contexts.ts'
+import type { VmDisk } from './vm-contexts.ts'
 
 export interface NewVm {
   contextId: string
@@ -18,7 +19,7 @@ export interface NewVm {
   cpuCount: number | null
   memoryMb: number | null
   osType: string | null
-  disks: { index: number; key: string; label: string; format: string; sizeBytes: number }[]
+  disks: { index: number; key: string; label: string; format: string; path?: string; sizeBytes: number }[]
 }
 
 export interface NewRepository {
@@ -154,13 +155,15 @@ function storageColumns(storage: StorageInfo) {
   }
 }
 
-function vmDiskRow(contextId: string, disk: NewVm['disks'][number]) {
+/** A disk as the catalog keeps it. */
+export function vmDiskRow(contextId: string, disk: NewVm['disks'][number]): VmDisk {
   return {
     vm_context_id: contextId,
     disk_index: disk.index,
     disk_key: disk.key,
     label: disk.label,
     format: disk.format,
+    path: disk.path ?? null,
     size_bytes: disk.sizeBytes,
   }
 }

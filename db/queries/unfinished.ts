@@ -16,20 +16,22 @@ export interface UnfinishedWork {
   markedAt?: Date
 }
 
-/** Every unfinished backup, restore and deletion, and the hosts that have a repository. */
+/** Every unfinished backup, restore and deletion, and the hosts that have a repository or a source. */
 export async function listUnfinished(catalog: Catalog): Promise<{ unfinished: UnfinishedWork[]; hostIds: string[] }> {
-  const [backups, restores, deletions, hosts] = await Promise.all([
+  const [backups, restores, deletions, repositoryHosts, sourceHosts] = await Promise.all([
     unfinishedBackups(catalog),
     unfinishedRestores(catalog),
     unfinishedDeletions(catalog),
     catalog.selectFrom('backup_repositories').select('host_id').distinct().execute(),
+    catalog.selectFrom('sources').select('host_id').distinct().execute(),
   ])
   const unfinished = [
     ...backups.map((row): UnfinishedWork => ({ kind: 'backup', backupId: row.id, ...row })),
     ...restores.map((row): UnfinishedWork => ({ kind: 'restore', ...row })),
     ...deletions.map((row): UnfinishedWork => ({ kind: 'deletion', backupId: row.id, ...row })),
   ]
-  return { unfinished, hostIds: hosts.map((row) => row.host_id) }
+  const hostIds = [...new Set([...repositoryHosts, ...sourceHosts].map((row) => row.host_id))]
+  return { unfinished, hostIds }
 }
 
 /** State of every backup that the catalog knows in a repository, by id. */
@@ -38,6 +40,17 @@ export async function knownBackups(catalog: Catalog, repositoryId: string): Prom
     .selectFrom('backup_jobs')
     .select(['id', 'status'])
     .where('repository_id', '=', repositoryId)
+    .execute()
+  return new Map(rows.map((row) => [row.id, row.status]))
+}
+
+/** State of every backup of a source's VMs, by id. */
+export async function backupsOfSource(catalog: Catalog, sourceId: string): Promise<Map<string, BackupState>> {
+  const rows = await catalog
+    .selectFrom('vm_contexts')
+    .innerJoin('backup_jobs', 'backup_jobs.vm_context_id', 'vm_contexts.context_id')
+    .select(['backup_jobs.id', 'backup_jobs.status'])
+    .where('vm_contexts.source_id', '=', sourceId)
     .execute()
   return new Map(rows.map((row) => [row.id, row.status]))
 }

@@ -2,6 +2,7 @@
 import { sql } from 'kysely'
 import type { Selectable } from 'kysely'
 import type { SourceType } from '../../domain/backup.ts'
+import { HoldfastError } from '../../domain/errors.ts'
 import type { Catalog } from '../client.ts'
 import type { VmContextsTable, VmDisksTable } from '../schema.ts'
 import type { ByName, Page } from './page.ts'
@@ -17,6 +18,8 @@ export interface VmContextFilter {
   search?: string | undefined
   sourceType?: SourceType | undefined
   hostId?: string | undefined
+  sourceId?: string | undefined
+  status?: VmContext['current_status'] | undefined
 }
 
 export interface VmContextSummary {
@@ -53,6 +56,10 @@ export async function findVmContext(catalog: Catalog, contextId: string): Promis
   return catalog.selectFrom('vm_contexts').selectAll().where('context_id', '=', contextId).executeTakeFirst()
 }
 
+export async function findVmContextsOfSource(catalog: Catalog, sourceId: string): Promise<VmContext[]> {
+  return catalog.selectFrom('vm_contexts').selectAll().where('source_id', '=', sourceId).execute()
+}
+
 /** Every VM of this name, oldest first: two sources may each have one. At most `limit`. */
 export async function findVmContextsByName(catalog: Catalog, vmName: string, limit = 20): Promise<VmContext[]> {
   return catalog
@@ -65,8 +72,56 @@ export async function findVmContextsByName(catalog: Catalog, vmName: string, lim
     .execute()
 }
 
+/** `SOURCE_NOT_FOUND` for a VM that the last discovery of its source did not find: there is nothing to back up. */
+export function requirePresent(vm: VmContext): void {
+  if (vm.current_status !== 'vanished') return
+  const lastSeenAt = vm.last_seen_at?.toISOString() ?? null
+  throw new HoldfastError(
+    'SOURCE_NOT_FOUND',
+    `VM "${vm.vm_name}" has vanished from its source (last seen ${lastSeenAt ?? 'never'}). If it is back, discover the source's VMs again; its backups can be restored either way.`,
+    {
+      details: {
+        vm_context_id: vm.context_id,
+        source_id: vm.source_id,
+        current_status: vm.current_status,
+        last_seen_at: lastSeenAt,
+      },
+    },
+  )
+}
+
 export async function disksOfVm(catalog: Catalog, contextId: string): Promise<VmDisk[]> {
   return catalog.selectFrom('vm_disks').selectAll().where('vm_context_id', '=', contextId).orderBy('disk_index').execute()
+}
+
+/**
+ * Leaves disks out of the VM's backups from now on, by key. The row is locked while `check` looks at it and at its disks' keys; what it throws
+ * leaves everything as it was. Newly excluded disks leave the list at once; others come back when the VM is looked at again. Nothing when the VM is gone.
+ */
+export async function excludeDisks(
+  catalog: Catalog,
+  contextId: string,
+  excluded: readonly string[],
+  check: (vm: VmContext, diskKeys: string[]) => void,
+): Promise<void> {
+  await catalog.transaction().execute(async (transaction) => {
+    const vm = await transaction
+      .selectFrom('vm_contexts')
+      .selectAll()
+      .where('context_id', '=', contextId)
+      .forUpdate()
+      .executeTakeFirst()
+    if (!vm) return
+    const disks = await disksOfVm(transaction, contextId)
+    check(
+      vm,
+      disks.map((disk) => disk.disk_key),
+    )
+    const config = JSON.stringify({ ...vm.config, excluded_disks: [...excluded] })
+    await transaction.updateTable('vm_contexts').set({ config }).where('context_id', '=', contextId).execute()
+    if (excluded.length === 0) return
+    await transaction.deleteFrom('vm_disks').where('vm_context_id', '=', contextId).where('disk_key', 'in', excluded).execute()
+  })
 }
 
 /** Disks and backups of many VMs in two queries, by context id; a VM with neither is absent. */
@@ -110,4 +165,6 @@ function filtered(catalog: Catalog, filter: VmContextFilter) {
     )
     .$if(filter.sourceType !== undefined, (query) => query.where('source_type', '=', filter.sourceType!))
     .$if(filter.hostId !== undefined, (query) => query.where('host_id', '=', filter.hostId!))
+    .$if(filter.sourceId !== undefined, (query) => query.where('source_id', '=', filter.sourceId!))
+    .$if(filter.status !== undefined, (query) => query.where('current_status', '=', filter.status!))
 }

@@ -11,8 +11,8 @@ import type { PrivateLibvirt } from './private-libvirt.ts'
 export interface LiveDomain {
   uuid: string
   name: string
-  /** A command of `qemu-io` on one disk: `write -P 0x11 0 4M`. `INTERNAL` with its words when it fails. */
-  writeDisk(diskIndex: number, command: string): Promise<void>
+  /** A command of `qemu-io` on one disk: `write -P 0x11 0 4M`. Returns what it said, with how long it took; `INTERNAL` with its words when it fails. */
+  writeDisk(diskIndex: number, command: string): Promise<string>
 }
 
 /** Defines and starts a domain whose QCOW2 disks are `vda`, `vdb` …, in this order. Software emulation: it needs no `/dev/kvm`. */
@@ -36,6 +36,7 @@ export async function startLiveDomain(libvirt: PrivateLibvirt, name: string, dis
       const said = (await readFile(log)).subarray(before).toString().trim()
       if (!/^(wrote|discard) (\d+)\/\2 bytes/m.test(said))
         throw new HoldfastError('INTERNAL', `Disk ${diskIndex} of ${name} refused "${command}": ${said}`)
+      return said
     },
   }
 }

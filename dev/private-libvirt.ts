@@ -3,8 +3,9 @@
  * so that it neither sees nor touches the machine's. Its sockets, and the disks of its domains, lie in ordinary folders that everybody can reach.
  */
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { startTool, type RunningTool } from '../tools/run-tool.ts'
+import { join, resolve } from 'node:path'
+import { HoldfastError } from '../domain/errors.ts'
+import { runTool, startTool, type RunningTool } from '../tools/run-tool.ts'
 import { virsh } from '../tools/virsh.ts'
 
 export interface PrivateLibvirt {
@@ -20,13 +21,32 @@ export interface PrivateLibvirt {
   stop(): Promise<void>
 }
 
+/** Why there cannot be a libvirtd of our own with its disks below `folder`, for people; `null` when there can. */
+export async function libvirtObstacle(folder: string): Promise<string | null> {
+  // Paths go through libvirt's configuration, XML and the monitor, which all quote in ways of their own.
+  if (!/^[\w./-]+$/.test(folder)) return `the path ${folder} holds more than letters, digits, dots and dashes`
+  if (process.getuid?.() !== 0) return 'a libvirtd of its own needs root'
+  for (const program of ['libvirtd', 'virsh', 'qemu-system-x86_64']) {
+    try {
+      await runTool(program, ['--version'], { timeoutMs: 30_000 })
+    } catch (error) {
+      if (error instanceof HoldfastError && error.code === 'TOOL_MISSING') return `${program} is not installed`
+      throw error
+    }
+  }
+  const unshare = await runTool('unshare', ['--mount', 'true'], { timeoutMs: 30_000, allowExitCodes: [1] })
+  return unshare.exitCode === 0 ? null : 'this machine allows no mount namespaces'
+}
+
 const mounts = [
   ['etc', '/etc/libvirt'],
   ['run', '/run/libvirt'],
   ['lib', '/var/lib/libvirt'],
-  ['cache', '/var/cache/libvirt'],
   ['log', '/var/log/libvirt'],
 ] as const
+
+/** What libvirtd finds out about the machine's QEMU takes it seconds. It checks what it remembers, so all of ours may share that. */
+const cacheFolder = resolve(import.meta.dirname, '../.tools/libvirt-cache')
 
 /**
  * Needs root and `libvirtd`, `virsh`, `qemu-system-x86_64`. Everything it keeps lies below `folder`, whose path must be short enough for
@@ -34,6 +54,7 @@ const mounts = [
  */
 export async function startPrivateLibvirt(folder: string): Promise<PrivateLibvirt> {
   for (const [name] of mounts) await mkdir(join(folder, name, 'qemu'), { recursive: true })
+  await mkdir(cacheFolder, { recursive: true })
   await writeFile(
     join(folder, 'etc/libvirtd.conf'),
     `unix_sock_dir = "${folder}/run"\nauth_unix_rw = "none"\nauth_unix_ro = "none"\nlog_outputs = "2:file:${folder}/log/libvirtd.log"\n`,
@@ -67,6 +88,8 @@ function startScript(folder: string): string {
     'set -e',
     'mount --make-rprivate /',
     ...binds,
+    `mkdir -p /var/cache/libvirt`,
+    `mount --bind "${cacheFolder}" /var/cache/libvirt`,
     ...debianUsers(folder),
     `exec libvirtd --config /etc/libvirt/libvirtd.conf --pid-file "${folder}/libvirtd.pid"`,
     '',

@@ -1,0 +1,28 @@
+/** Small steps in an XML tree. The DOM escapes whatever text and attributes hold. */
+import type { Element } from '@xmldom/xmldom'
+import { children } from './domain-xml.ts'
+
+/** The element holds this text and nothing else. */
+export function replaceText(element: Element, text: string): void {
+  while (element.firstChild) element.removeChild(element.firstChild)
+  if (text !== '') element.appendChild(element.ownerDocument!.createTextNode(text))
+}
+
+/** Removes the direct children of that name that match; returns how many. */
+export function removeChildren(parent: Element, name: string, matches: (element: Element) => boolean = () => true): number {
+  const found = children(parent, name).filter(matches)
+  for (const element of found) parent.removeChild(element)
+  return found.length
+}
+
+export function addChild(parent: Element, name: string, attributes: Record<string, string>): Element {
+  const element = parent.ownerDocument!.createElement(name)
+  for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, value)
+  parent.appendChild(element)
+  return element
+}
+
+/** The direct child of that name, made if there is none. */
+export function ensureChild(parent: Element, name: string): Element {
+  return children(parent, name)[0] ?? addChild(parent, name, {})
+}

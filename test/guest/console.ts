@@ -1,9 +1,9 @@
 /** What a guest says on its serial line, which libvirt writes to a file. */
 import { readFile } from 'node:fs/promises'
-import { expect } from 'vitest'
+import { vi } from 'vitest'
 
 /** Emulated, on a machine that has other things to do. */
-const PATIENCE_MS = 60_000
+const patience = { timeout: 60_000, interval: 50 }
 
 /** How long the guest needed for one file, `sync` included; hundredths of a second are all that it can tell. */
 export interface SyncedFile {
@@ -18,12 +18,13 @@ export class GuestConsole {
     this.path = path
   }
 
-  /** Waits until the guest has said this, and returns what matched. */
-  async awaits(words: RegExp): Promise<RegExpExecArray> {
-    let said: RegExpExecArray | null = null
-    const look = async (): Promise<boolean> => (said = words.exec(await this.text())) !== null
-    await expect.poll(look, { timeout: PATIENCE_MS, interval: 50, message: `the guest never said ${words}` }).toBe(true)
-    return said!
+  /** Waits until the guest has said this, and returns what matched. `from`: leaves out so much of the beginning. */
+  async awaits(words: RegExp, from = 0): Promise<RegExpExecArray> {
+    return vi.waitFor(async () => {
+      const said = words.exec((await this.text()).slice(from))
+      if (said === null) throw new Error(`the guest has not said ${words}`)
+      return said
+    }, patience)
   }
 
   /** The files that are on its disk for good, in order; the guest says so after the `sync` of each. */
@@ -39,7 +40,10 @@ export class GuestConsole {
   /** Waits until so many more files are written: a guest that is frozen, or whose disk stalls, never gets there. */
   async advances(files: number): Promise<void> {
     const target = (await this.lastSynced()) + files
-    await expect.poll(() => this.lastSynced(), { timeout: PATIENCE_MS, interval: 50 }).toBeGreaterThanOrEqual(target)
+    await vi.waitFor(async () => {
+      const last = await this.lastSynced()
+      if (last < target) throw new Error(`the guest has synced ${last} files and not ${target}`)
+    }, patience)
   }
 
   /** All that it has said; nothing before it was started. */

@@ -58,8 +58,7 @@ export async function startGuest(libvirt: PrivateLibvirt, options: GuestOptions)
     console,
     ask,
     freezeStatus: async () => (JSON.parse(await agent({ execute: 'guest-fsfreeze-status' })) as { return: string }).return,
-    run: async (script) =>
-      void (await agent({ execute: 'guest-exec', arguments: { path: '/bin/sh', arg: ['-c', script] } })),
+    run: async (script) => void (await agent({ execute: 'guest-exec', arguments: { path: '/bin/sh', arg: ['-c', script] } })),
     agentPid: async () => Number((await console.awaits(/agent runs as (\d+)/))[1]),
   }
 }

@@ -1,7 +1,7 @@
 /** Small valid rows for tests of the catalog; give what matters to the test, the rest is filled in. */
 import type { Insertable } from 'kysely'
 import type { Catalog } from '../db/client.ts'
-import type { BackupJobsTable, Database } from '../db/schema.ts'
+import type { BackupJobsTable, Database, SourcesTable, VmContextsTable } from '../db/schema.ts'
 
 export async function insertVm(catalog: Catalog, contextId: string, vmName = contextId): Promise<void> {
   await catalog
@@ -64,4 +64,48 @@ export async function countRows(catalog: Catalog, table: keyof Database): Promis
     .select((make) => make.fn.countAll<number>().as('count'))
     .executeTakeFirstOrThrow()
   return row.count
+}
+
+/** A libvirt connection that was reached, unless told otherwise. */
+export async function insertSource(catalog: Catalog, id: string, row: Partial<Insertable<SourcesTable>> = {}): Promise<void> {
+  await catalog
+    .insertInto('sources')
+    .values({
+      id,
+      name: id,
+      source_type: 'libvirt',
+      config: JSON.stringify({ uri: `qemu+ssh://${id}/system`, scratch_folder: '/var/tmp' }),
+      host_id: 'local',
+      status: 'reachable',
+      ...row,
+    })
+    .execute()
+}
+
+/** A domain of that connection with one disk, `vda`. */
+export async function insertLibvirtVm(
+  catalog: Catalog,
+  contextId: string,
+  sourceId: string,
+  row: Partial<Insertable<VmContextsTable>> = {},
+): Promise<void> {
+  const externalId = `uuid-${contextId}`
+  await catalog
+    .insertInto('vm_contexts')
+    .values({
+      context_id: contextId,
+      vm_name: contextId,
+      source_type: 'libvirt',
+      source_id: sourceId,
+      external_id: externalId,
+      config: JSON.stringify({ uuid: externalId }),
+      host_id: 'local',
+      ...row,
+    })
+    .execute()
+  const disk = { disk_key: 'vda', label: 'vda', format: 'qcow2', path: `/images/${contextId}.qcow2`, size_bytes: 1024 }
+  await catalog
+    .insertInto('vm_disks')
+    .values({ vm_context_id: contextId, disk_index: 0, ...disk })
+    .execute()
 }

@@ -1,0 +1,79 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Catalog } from '../db/client.ts'
+import { deleteUnreferencedCredentials } from '../db/queries/credentials.ts'
+import { createTestCatalog } from '../test/catalog.ts'
+import type { TestCatalog } from '../test/catalog.ts'
+import { insertSource } from '../test/catalog-rows.ts'
+import { failureOf } from '../test/failure.ts'
+import { createTemporaryFolder } from '../test/temporary-folder.ts'
+import { CREDENTIALS_KEY_FILE, discardCredentials, sealCredentials, unsealCredentials } from './sealed-credentials.ts'
+
+const secret = { ssh_private_key: 'canary-4be1' }
+let database: TestCatalog
+let catalog: Catalog
+let folder: Awaited<ReturnType<typeof createTemporaryFolder>>
+
+beforeAll(async () => {
+  database = await createTestCatalog()
+  catalog = database.catalog
+  folder = await createTemporaryFolder()
+})
+afterAll(async () => {
+  await database?.drop()
+  await folder?.remove()
+})
+
+const rows = () => catalog.selectFrom('sealed_credentials').selectAll().execute()
+
+describe('stored credentials', () => {
+  test('come back as they were, and the catalog holds nothing readable', async () => {
+    const id = await sealCredentials(catalog, folder.path, secret)
+    expect(await unsealCredentials(catalog, folder.path, id)).toEqual(secret)
+    expect(await unsealCredentials(catalog, folder.path, null)).toBeNull()
+    for (const row of await rows()) expect(row.sealed.toString('latin1')).not.toContain('canary')
+  })
+
+  test('the longest that the API takes fit', async () => {
+    const longest = { ssh_private_key: '\\'.repeat(8_000) }
+    const id = await sealCredentials(catalog, folder.path, longest)
+    expect(await unsealCredentials(catalog, folder.path, id)).toEqual(longest)
+  })
+
+  test('two rows that were swapped open nothing', async () => {
+    const ids = [await sealCredentials(catalog, folder.path, secret), await sealCredentials(catalog, folder.path, { other: 1 })]
+    const [one, other] = await Promise.all(
+      ids.map((id) => catalog.selectFrom('sealed_credentials').select('sealed').where('id', '=', id).executeTakeFirstOrThrow()),
+    )
+    await catalog.updateTable('sealed_credentials').set(other!).where('id', '=', ids[0]!).execute()
+    await catalog.updateTable('sealed_credentials').set(one!).where('id', '=', ids[1]!).execute()
+    for (const id of ids) expect((await failureOf(unsealCredentials(catalog, folder.path, id))).code).toBe('INTERNAL')
+  })
+
+  test('without their key, or gone, they must be given again', async () => {
+    const other = await createTemporaryFolder()
+    const id = await sealCredentials(catalog, other.path, secret)
+    await rm(join(other.path, CREDENTIALS_KEY_FILE))
+    expect((await failureOf(unsealCredentials(catalog, other.path, id))).message).toContain('Give them again')
+    await discardCredentials(catalog, id)
+    await discardCredentials(catalog, id)
+    expect((await failureOf(unsealCredentials(catalog, folder.path, id))).message).toContain('Give them again')
+    await other.remove()
+  })
+})
+
+describe('credentials that a source uses', () => {
+  test('are not discarded, by name or by age; the others of that age are', async () => {
+    await catalog.deleteFrom('sealed_credentials').execute()
+    const used = await sealCredentials(catalog, folder.path, secret)
+    const unused = await sealCredentials(catalog, folder.path, secret)
+    await insertSource(catalog, 'source-1', { credentials_id: used })
+    await insertSource(catalog, 'source-2')
+    await discardCredentials(catalog, used)
+    expect(await deleteUnreferencedCredentials(catalog, new Date(Date.now() - 60_000))).toBe(0)
+    expect(await deleteUnreferencedCredentials(catalog, new Date(Date.now() + 60_000))).toBe(1)
+    expect((await rows()).map((row) => row.id)).toEqual([used])
+    expect(unused).not.toBe(used)
+  })
+})

@@ -38,6 +38,8 @@ export class LibvirtConnection {
   readonly scratchFolder: string
   readonly config: LibvirtConfig
   readonly sourceId: string
+  /** Of this process: for files that libvirt's client must be given, sockets, and keys. */
+  readonly runFolder: string
   /** `null` for this machine. */
   readonly sshTarget: SshTarget | null
   private readonly sshSocket: SshSocket | null
@@ -49,6 +51,7 @@ export class LibvirtConnection {
     this.uri = parseConnectionUri(config.uri)
     this.scratchFolder = config.scratch_folder.replace(/(?<=.)\/+$/, '')
     this.sourceId = connection.id
+    this.runFolder = runFolder
     this.sshTarget = sshTargetOf(this.uri, config, connection)
     this.sshSocket = this.sshTarget && new SshSocket(this.sshTarget, this.uri, runFolder)
   }
@@ -61,6 +64,11 @@ export class LibvirtConnection {
     const shownUri = this.uri.text
     if (!this.sshSocket) return virsh(command, { uri: shownUri, ...options })
     return this.sshSocket.use((uri) => virsh(command, { uri, shownUri, ...options }), options)
+  }
+
+  /** Runs `work` with a URI that a program on this machine can use while it runs. */
+  withUri<T>(work: (uri: string) => Promise<T>, options: { signal?: AbortSignal | undefined } = {}): Promise<T> {
+    return this.sshSocket ? this.sshSocket.use(work, options) : work(this.uri.text)
   }
 }
 

@@ -27,6 +27,9 @@ export interface HypervisorHost {
 export interface ServedImage {
   path: string
   format: string
+  /** `file` or `block` */
+  sourceType: string
+  /** Must be consistent. `null`: none is offered. */
   bitmap: string | null
   /** Begins the name of a socket beside the image's host, so that one which a dead host left is recognised: `holdfast-<backupId>`. */
   socketPrefix: string

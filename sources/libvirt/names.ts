@@ -40,5 +40,10 @@ export function backupOfSocket(path: string): string | null {
 export function isFileOfBackup(name: string, backupId: string): boolean {
   const own = checkpointName(backupId)
   if (name === `${own}.sock`) return true
-  return name.startsWith(`${own}-`) && /^[^-]+\.scratch$/.test(name.slice(own.length + 1))
+  return name.startsWith(`${own}-`) && /^[^-]+\.(scratch|nbd)$/.test(name.slice(own.length + 1))
+}
+
+/** The backup that a file of the scratch folder may belong to; `null` when its name is none that we give. */
+export function backupOfFile(name: string): string | null {
+  return /^holdfast-(.+)(?:\.sock|-[^-]+\.(?:scratch|nbd))$/.exec(name)?.[1] ?? null
 }

@@ -72,7 +72,7 @@ function userOf(file: string): keyof typeof installed {
 
 /** Programs that are started, or required, by their names written out. */
 function programsIn(source: string): string[] {
-  const named = [...source.matchAll(/\b(?:runTool|startTool|requireTool|output)\(\s*'([^']+)'/g)].map(([, name]) => name!)
+  const named = [...source.matchAll(/\b(?:runTool|startTool|requireTool|output|measure)\(\s*'([^']+)'/g)].map(([, name]) => name!)
   const lists = [...source.matchAll(/of \[([^\]]*)\][^\n]*\)\s*\{?\s*requireTool\(/g)].map(([, list]) => list!)
   const required = lists.flatMap((list) => [...list.matchAll(/'([^']+)'/g)].map(([, name]) => name!))
   return [...new Set([...named, ...required])].map((name) => basename(name))

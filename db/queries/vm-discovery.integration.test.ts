@@ -175,7 +175,7 @@ describe('a discovery', () => {
     const vms = Array.from({ length: 20 }, (_, index) => found(`vm-${index}`))
     const again = vms.map((vm) => ({ ...vm, newContextId: `${vm.newContextId}-again` }))
     const counts = await Promise.all([discover(vms), discover(again)])
-    expect(counts.map((count) => count.added).toSorted()).toEqual([0, 20])
+    expect(counts.map((count) => count.added)).toEqual(expect.arrayContaining([0, 20]))
     expect(await countRows(catalog, 'vm_contexts')).toBe(20)
   })
 

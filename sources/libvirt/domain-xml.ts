@@ -27,7 +27,10 @@ export interface DomainDescription {
   osId: string | null
   nvramPath: string | null
   disks: DomainDisk[]
+  /** Whether there is a channel for QEMU's guest agent. */
   hasGuestAgent: boolean
+  /** Of a running domain: `connected` when somebody in the guest has opened the channel; `null` where libvirt does not say. */
+  guestAgentState: 'connected' | 'disconnected' | null
 }
 
 /** `SOURCE_INVALID` when it is not a domain. */
@@ -52,6 +55,9 @@ export function describeDomain(xml: string): DomainDescription {
     throw new HoldfastError('SOURCE_INVALID', 'libvirt gave XML that describes no domain.')
   const vcpus = Number(text(domain, 'vcpu'))
   const devices = child(domain, 'devices')
+  const targets = children(devices, 'channel').map((channel) => child(channel, 'target'))
+  const agent = targets.find((target) => target?.getAttribute('name') === 'org.qemu.guest_agent.0')
+  const agentState = agent?.getAttribute('state')
   return {
     uuid,
     name,
@@ -62,9 +68,8 @@ export function describeDomain(xml: string): DomainDescription {
       null,
     nvramPath: text(child(domain, 'os'), 'nvram'),
     disks: children(devices, 'disk').map(diskOf),
-    hasGuestAgent: children(devices, 'channel').some(
-      (channel) => child(channel, 'target')?.getAttribute('name') === 'org.qemu.guest_agent.0',
-    ),
+    hasGuestAgent: agent !== undefined,
+    guestAgentState: agentState === 'connected' || agentState === 'disconnected' ? agentState : null,
   }
 }
 

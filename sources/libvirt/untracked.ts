@@ -1,0 +1,13 @@
+/** Disks whose changes nothing records. */
+import type { Tracking } from '../../domain/chain.ts'
+import type { DomainContext } from './domain-context.ts'
+import type { IncludedDisk } from './included-disks.ts'
+
+/** Why all of a disk must be read and compared; `null` when a checkpoint could tell what changed. */
+export function untracked({ state }: Pick<DomainContext, 'state'>, disk: IncludedDisk, changeId: string | null): Tracking | null {
+  const because = (detail: string): Tracking => ({ state: 'untracked', detail })
+  if (!disk.keepsBitmaps) return because(`an image of format ${disk.format} cannot record changes; qcow2 can`)
+  if (!state.persistent) return because('the VM is transient: libvirt forgets its checkpoints when it stops')
+  if (changeId === null) return because('the parent recorded no point to start from')
+  return null
+}

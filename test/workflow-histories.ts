@@ -6,16 +6,20 @@ import { TEST_NAMESPACE } from './temporal.ts'
 export async function workflowHistories(address: string): Promise<{ where: string; text: string }[]> {
   const connection = await Connection.connect({ address })
   try {
-    const client = new Client({ connection, namespace: TEST_NAMESPACE })
-    const histories = []
-    for await (const { workflowId, runId } of client.workflow.list()) {
-      const history = await client.workflow.getHandle(workflowId, runId).fetchHistory()
-      histories.push({ where: `the history of ${workflowId}`, text: textsIn(history).join('\n') })
-    }
-    return histories
+    return await historiesOf(new Client({ connection, namespace: TEST_NAMESPACE }))
   } finally {
     await connection.close()
   }
+}
+
+/** The same of the client's own namespace. */
+export async function historiesOf(client: Client): Promise<{ where: string; text: string }[]> {
+  const histories = []
+  for await (const { workflowId, runId } of client.workflow.list()) {
+    const history = await client.workflow.getHandle(workflowId, runId).fetchHistory()
+    histories.push({ where: `the history of ${workflowId}`, text: textsIn(history).join('\n') })
+  }
+  return histories
 }
 
 /** Every string in a value, and every byte array read as text: payloads are bytes. */

@@ -42,6 +42,12 @@ export async function holdingRestore<T>(restoreId: string, work: () => Promise<T
   return holding(`restore ${restoreId}`, work, options)
 }
 
+/** Runs `work` while no attempt at any of these restores is alive. */
+export async function holdingRestores<T>(restoreIds: readonly string[], work: () => Promise<T>): Promise<T> {
+  const [first, ...rest] = restoreIds
+  return first === undefined ? work() : holdingRestore(first, () => holdingRestores(rest, work))
+}
+
 /** Another restore will not end soon. */
 const TARGET_PATIENCE_MS = 2_000
 

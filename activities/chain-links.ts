@@ -46,7 +46,7 @@ export function linksOfDisk({ newest, ancestors }: LoadedChain, disk: ManifestDi
 }
 
 /** The disk with this index. `DISK_NOT_FOUND` */
-export function diskOf(backup: PublishedBackup, diskIndex: number): ManifestDisk {
+export function diskOf(backup: Pick<PublishedBackup, 'backupId' | 'manifest'>, diskIndex: number): ManifestDisk {
   const disk = backup.manifest.disks.find((candidate) => candidate.index === diskIndex)
   if (disk) return disk
   const indexes = backup.manifest.disks.map((candidate) => candidate.index)

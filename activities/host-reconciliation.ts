@@ -6,6 +6,7 @@ import { recordDeletedBackup } from '../db/queries/deletion-records.ts'
 import { listDeletionMarks, removeObservedPin } from '../db/queries/pins.ts'
 import { recordPublishedBackup } from '../db/queries/publication-records.ts'
 import { endRestore, loadRestore } from '../db/queries/restore-records.ts'
+import { findVmRestore } from '../db/queries/vm-restore-records.ts'
 import { knownBackups, repositoriesOfHost } from '../db/queries/unfinished.ts'
 import { HoldfastError } from '../domain/errors.ts'
 import type { Repository } from '../repositories/repository.ts'
@@ -17,6 +18,7 @@ import { publishedManifest } from './publication.ts'
 import type { AbandonedWork, Leftover, Repair } from './reconciliation.ts'
 import { discardRestore } from '../disks/restore.ts'
 import { removeDeadRunFolders } from './run-folders.ts'
+import { settleVmRestore } from './vm-restore-repair.ts'
 
 /** A listing reads every manifest: it may take this part of the time at most, so that a huge repository is swept seldom. */
 const SWEEP_SHARE = 0.01
@@ -111,7 +113,10 @@ async function settleBackup(dependencies: HostDependencies, { id: backupId }: Fo
   return [{ kind: 'backup', what: `ended ${backupId} as failed and removed what it had written: its workflow is gone` }]
 }
 
-async function settleRestore({ catalog }: HostDependencies, { id: restoreId }: Found): Promise<Repair[]> {
+async function settleRestore(dependencies: HostDependencies, { id: restoreId }: Found): Promise<Repair[]> {
+  const { catalog } = dependencies
+  const ofVm = await findVmRestore(catalog, restoreId)
+  if (ofVm) return settleVmRestore(dependencies, ofVm)
   const restore = await loadRestore(catalog, restoreId)
   if (restore.status !== 'pending' && restore.status !== 'running') return []
   await holdingRestore(restoreId, () => discardRestore(restore.target_path, restoreId))

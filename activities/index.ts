@@ -30,6 +30,8 @@ import { createSourceRecordActivities } from './source-records.ts'
 import type { SourceRecordActivities } from './source-records.ts'
 import { createVerificationActivities, createVerificationRecordActivities } from './verification.ts'
 import type { VerificationActivities, VerificationRecordActivities } from './verification.ts'
+import { createVmRestoreActivities, createVmRestoreRecordActivities } from './vm-restores.ts'
+import type { VmRestoreActivities, VmRestoreRecordActivities } from './vm-restores.ts'
 
 /** Steps that need only the catalog (queue `control`). */
 export type ControlActivities = BackupRecordActivities &
@@ -38,6 +40,7 @@ export type ControlActivities = BackupRecordActivities &
   RestoreRecordActivities &
   SourceRecordActivities &
   VerificationRecordActivities &
+  VmRestoreRecordActivities &
   ReconciliationActivities
 
 /** Steps on a data host (queue `host.<hostId>`), all but transfers, which have queues of their own. */
@@ -46,6 +49,7 @@ export type HostActivities = AdmissionActivities &
   PublicationActivities &
   VerificationActivities &
   RestoreActivities &
+  VmRestoreActivities &
   DeletionActivities &
   InspectionActivities &
   SourceDiscoveryActivities &
@@ -65,6 +69,7 @@ export function createControlActivities(dependencies: ControlDependencies): Cont
     ...createRestoreRecordActivities(dependencies),
     ...createSourceRecordActivities(dependencies),
     ...createVerificationRecordActivities(dependencies),
+    ...createVmRestoreRecordActivities(dependencies),
     ...createReconciliationActivities(dependencies),
   }
 }
@@ -77,6 +82,7 @@ export function createHostActivities(dependencies: HostDependencies & { homeRunF
     ...createPublicationActivities(dependencies),
     ...createVerificationActivities(dependencies),
     ...createRestoreActivities(dependencies),
+    ...createVmRestoreActivities(dependencies),
     ...createDeletionActivities(dependencies),
     ...createInspectionActivities(dependencies),
     ...createSourceDiscoveryActivities(dependencies),

@@ -6,6 +6,7 @@ import type { TestCatalog } from '../test/catalog.ts'
 import { migrateToLatest } from './migrate.ts'
 import * as foundingTables from './migrations/0001-founding-tables.ts'
 import * as sourceConnections from './migrations/0002-source-connections.ts'
+import * as vmRestores from './migrations/0003-vm-restores.ts'
 import type { Database } from './schema.ts'
 
 /** Every column `schema.ts` promises; the compiler refuses a missing or an invented one. */
@@ -136,10 +137,16 @@ const promised: { [Table in keyof Database]: Record<keyof Database[Table], true>
   backup_pins: { backup_id: true, owner_workflow_id: true, reason: true, created_at: true },
   restore_jobs: {
     id: true,
+    parent_restore_id: true,
     backup_id: true,
     vm_name: true,
+    target_type: true,
+    target: true,
     disk_index: true,
     target_path: true,
+    final_path: true,
+    external_id: true,
+    warnings: true,
     target_format: true,
     status: true,
     total_bytes: true,
@@ -194,8 +201,12 @@ describe('the migrated catalog', () => {
   })
 })
 
-const known = { '0001-founding-tables': foundingTables, '0002-source-connections': sourceConnections }
-const everything = ['0001-founding-tables', '0002-source-connections']
+const known = {
+  '0001-founding-tables': foundingTables,
+  '0002-source-connections': sourceConnections,
+  '0003-vm-restores': vmRestores,
+}
+const everything = Object.keys(known)
 
 describe('migrating', () => {
   it('does nothing the second time', async () => {
@@ -232,7 +243,7 @@ describe('migrating', () => {
     await sourceConnections.up(catalog)
     await sql`alter table backup_jobs drop column warnings`.execute(catalog)
     await sql`alter table vm_contexts drop foreign key vm_contexts_of_source`.execute(catalog)
-    expect(await migrateToLatest(catalog)).toEqual(['0002-source-connections'])
+    expect(await migrateToLatest(catalog)).toEqual(everything.slice(1))
     expect(Object.keys(await columnsOf(catalog)).sort()).toEqual(Object.keys(promised).sort())
     expect((await columnsOf(catalog))['backup_jobs']).toContain('warnings')
   })
@@ -271,8 +282,10 @@ describe('migrating', () => {
     onTestFinished(() => database.drop())
     const catalog = database.open()
     await migrateToLatest(catalog)
-    await sourceConnections.down(catalog)
-    await sourceConnections.down(catalog)
+    for (const migration of [vmRestores, sourceConnections]) {
+      await migration.down(catalog)
+      await migration.down(catalog)
+    }
     await foundingTables.down(catalog)
     expect(await columnsOf(catalog)).toEqual({})
   })
@@ -282,11 +295,11 @@ describe('migrating', () => {
     onTestFinished(() => database.drop())
     const catalog = database.open()
     const broken = { up: async () => void (await sql`alter table nothing_here add column x int`.execute(catalog)) }
-    const list = { ...known, '0003-broken': broken }
+    const list = { ...known, '0009-broken': broken }
     await expect(migrateToLatest(catalog, list)).rejects.toMatchObject({
       code: 'INTERNAL',
-      message: expect.stringContaining('Migration "0003-broken"'),
-      details: { migration: '0003-broken' },
+      message: expect.stringContaining('Migration "0009-broken"'),
+      details: { migration: '0009-broken' },
     })
     expect(await migrateToLatest(catalog)).toEqual([])
   })
@@ -295,7 +308,7 @@ describe('migrating', () => {
     const database = await createTestDatabase()
     onTestFinished(() => database.drop())
     const catalog = database.open()
-    await migrateToLatest(catalog, { ...known, '0003-later': { up: () => Promise.resolve() } })
+    await migrateToLatest(catalog, { ...known, '0009-later': { up: () => Promise.resolve() } })
     await expect(migrateToLatest(catalog)).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining('newer') })
   })
 })

@@ -5,12 +5,14 @@ import { HoldfastError } from '../domain/errors.ts'
 import type { Catalog } from './client.ts'
 import * as foundingTables from './migrations/0001-founding-tables.ts'
 import * as sourceConnections from './migrations/0002-source-connections.ts'
+import * as vmRestores from './migrations/0003-vm-restores.ts'
 import { withoutStatementDeadline } from './statement-deadline.ts'
 
 /** Applied in the order of their names; a published one is never changed, only followed by another. */
 const migrations: Record<string, Migration> = {
   '0001-founding-tables': foundingTables,
   '0002-source-connections': sourceConnections,
+  '0003-vm-restores': vmRestores,
 }
 
 /**

@@ -13,6 +13,7 @@ import type {
   WorkState,
 } from '../domain/backup.ts'
 import type { ErrorCode, JsonObject } from '../domain/errors.ts'
+import type { RestoreTarget, VmTarget } from '../domain/restore.ts'
 
 /** Set by the database on insert. */
 type CreatedAt = ColumnType<Date, Date | undefined, never>
@@ -225,13 +226,28 @@ export interface BackupPinsTable {
   created_at: CreatedAt
 }
 
+/**
+ * Restores. One of a whole VM has a row without a file, and a row below it for each disk; a row with a file is of one disk, whether it
+ * stands alone or below another.
+ */
 export interface RestoreJobsTable {
   id: string
+  /** Of the VM restore that this disk belongs to. */
+  parent_restore_id: string | null
   backup_id: string
   vm_name: string
-  disk_index: number
-  target_path: string
-  target_format: 'raw' | 'qcow2'
+  target_type: ColumnType<RestoreTarget, RestoreTarget | undefined, RestoreTarget>
+  /** Of a VM restore. */
+  target: Json<VmTarget> | null
+  disk_index: number | null
+  target_path: string | null
+  /** Of a VM's disk: the name it gets when the whole VM is there. */
+  final_path: string | null
+  /** Of a VM restore, once its VM is there: the platform's id of that. */
+  external_id: string | null
+  /** Of a VM restore: what the VM has not got, or has in another form. */
+  warnings: ColumnType<string[], string | undefined, string>
+  target_format: 'raw' | 'qcow2' | null
   status: ColumnType<WorkState, WorkState | undefined, WorkState>
   total_bytes: Generated<number>
   processed_bytes: Generated<number>

@@ -47,6 +47,9 @@ export function createOperations(client: Client, options: OperationsOptions = {}
     async restoreDisk(request) {
       await ask(() => admitWithin<null>(client, starts.restore(request), admissionDeadlineMs))
     },
+    async restoreVm(request) {
+      await ask(() => admitWithin<null>(client, starts.vmRestore(request), admissionDeadlineMs))
+    },
     cancelRestore: (restoreId) => ask(() => cancelRestore(client, restoreId)),
     registerVm: (request) => ask(() => runToEnd<VmDescription>(client, starts.vmRegistration(request), answerDeadlineMs)),
     registerRepository: (request) =>

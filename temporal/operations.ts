@@ -5,6 +5,7 @@
  */
 import type { BackupType, Compression, FullReason, RepositoryType, SourceType } from '../domain/backup.ts'
 import type { JsonObject } from '../domain/errors.ts'
+import type { VmTarget } from '../domain/restore.ts'
 import type { StorageInfo } from '../domain/storage.ts'
 import type { PlatformInfo, VmDescription } from '../sources/source.ts'
 
@@ -36,6 +37,14 @@ export interface RestoreDiskRequest {
   diskIndex: number
   targetPath: string
   targetFormat: 'raw' | 'qcow2'
+}
+
+/** All or some disks of a backup, made into a VM. */
+export interface RestoreVmRequest {
+  restoreId: string
+  backupId: string
+  diskIndexes: number[]
+  target: VmTarget
 }
 
 export interface RegisterVmRequest {
@@ -99,6 +108,8 @@ export interface Operations {
   deleteBackup(vmContextId: string, backupId: string): Promise<void>
   /** Checks the target, then starts `restoreDisk`. `RESTORE_TARGET_INVALID`, `RESTORE_TARGET_EXISTS`. */
   restoreDisk(request: RestoreDiskRequest): Promise<void>
+  /** Checks the target, then starts `restoreVm`. `RESTORE_TARGET_*`, `VM_EXISTS`, `VM_RUNNING`, `SOURCE_*`; `VM_BUSY` over an original that is being backed up. */
+  restoreVm(request: RestoreVmRequest): Promise<void>
   cancelRestore(restoreId: string): Promise<void>
   /** Looks at the VM's disks through its mover, then records the VM context. Waits. `SOURCE_*`, `VM_EXISTS`. */
   registerVm(request: RegisterVmRequest): Promise<VmDescription>

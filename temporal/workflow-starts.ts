@@ -8,6 +8,7 @@ import type {
   RegisterVmRequest,
   RepositoryRequest,
   RestoreDiskRequest,
+  RestoreVmRequest,
   SourceOfHost,
   SourceRequest,
   StartBackupRequest,
@@ -44,6 +45,7 @@ export interface WorkflowStarts {
   verification(backupId: string, repositoryId: string): WorkflowStart
   deletion(vmContextId: string, backupId: string): WorkflowStart
   restore(request: RestoreDiskRequest): WorkflowStart
+  vmRestore(request: RestoreVmRequest): WorkflowStart
   vmRegistration(request: RegisterVmRequest): WorkflowStart
   repositoryRegistration(request: RepositoryRequest): WorkflowStart
   repositoryTest(request: RepositoryRequest): WorkflowStart
@@ -88,6 +90,12 @@ export function beginning(heartbeatTimeoutMs: number): WorkflowStarts {
       const { restoreId, backupId, diskIndex } = request
       const summary = `Restore disk ${diskIndex} of ${backupId}`
       return start('restoreDisk', restoreWorkflowId(restoreId), request, { kind: 'restore', backupId }, summary)
+    },
+    vmRestore(request: RestoreVmRequest): WorkflowStart {
+      const { restoreId, backupId, target } = request
+      const vmContextId = target.type === 'original' ? target.vmContextId : undefined
+      const about: WorkAbout = { kind: 'restore', backupId, ...(vmContextId !== undefined && { vmContextId }) }
+      return start('restoreVm', restoreWorkflowId(restoreId), request, about, `Restore the VM of ${backupId}`)
     },
     vmRegistration(request: RegisterVmRequest): WorkflowStart {
       const { contextId, hostId } = request

@@ -31,6 +31,7 @@ const usual: Operations = {
   verifyBackup: async (backupId, repositoryId) => ({ workflowId: `verify:${backupId}:${repositoryId}` }),
   deleteBackup: async () => undefined,
   restoreDisk: async () => undefined,
+  restoreVm: async () => undefined,
   cancelRestore: async () => undefined,
   registerVm: async () => ({
     powerState: 'off',
@@ -65,6 +66,7 @@ export function createRecordingOperations(): RecordingOperations {
     verifyBackup: (id, repositoryId) => (record('verifyBackup', id, repositoryId), acts.verifyBackup(id, repositoryId)),
     deleteBackup: (contextId, id) => (record('deleteBackup', contextId, id), acts.deleteBackup(contextId, id)),
     restoreDisk: (request) => (record('restoreDisk', request), acts.restoreDisk(request)),
+    restoreVm: (request) => (record('restoreVm', request), acts.restoreVm(request)),
     cancelRestore: (id) => (record('cancelRestore', id), acts.cancelRestore(id)),
     registerVm: (request) => (record('registerVm', request), acts.registerVm(request)),
     registerRepository: (request) => (record('registerRepository', request), acts.registerRepository(request)),

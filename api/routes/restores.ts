@@ -3,15 +3,14 @@ import { createRoute } from '@hono/zod-openapi'
 import type { z } from '@hono/zod-openapi'
 import { ulid } from 'ulid'
 import { disksOfBackup } from '../../db/queries/backup-detail.ts'
-import { localRepositoriesOf } from '../../db/queries/repositories.ts'
-import { countRestores, findRestore, listRestores } from '../../db/queries/restores.ts'
+import { countRestores, disksOfRestores, findRestore, listRestores } from '../../db/queries/restores.ts'
 import type { RestoreJob } from '../../db/queries/restores.ts'
 import { HoldfastError } from '../../domain/errors.ts'
-import { restoreAnswer } from '../answers/restores.ts'
-import { backupDetailOf, isActive, requireCompleted } from '../backup-choice.ts'
+import { restoreAnswer, targetFile } from '../answers/restores.ts'
+import type { DiskRestoreAnswer, VmRestoreAnswer } from '../answers/restores.ts'
+import { backupDetailOf, isActive, requireCompleted, requireDisks } from '../backup-choice.ts'
 import { cursorByTime, readTimeCursor } from '../cursor.ts'
 import type { ApiDependencies } from '../dependencies.ts'
-import { isNormalAbsolutePath, liesIn } from '../host-paths.ts'
 import { permit } from '../middleware/authorize.ts'
 import type { StartOnce } from '../middleware/idempotency.ts'
 import { backupParameter } from '../schemas/backups.ts'
@@ -24,7 +23,9 @@ import {
   startRestoreAnswer,
   startRestoreRequest,
 } from '../schemas/restores.ts'
+import { checkRestoreTarget } from '../restore-target.ts'
 import type { TotalOf } from '../totals.ts'
+import { startVmRestore } from '../vm-restore-start.ts'
 import { answers, createApi, idempotencyHeader, jsonBody } from './route.ts'
 import type { Api } from './route.ts'
 
@@ -34,8 +35,13 @@ const startRoute = createRoute({
   method: 'post',
   path: '/backups/{id}/restore',
   tags,
-  summary: 'Restore one disk of a backup to a new file',
-  description: 'Sparse, and checked against the hashes of birth while it is written.',
+  summary: 'Restore one disk of a backup to a new file, or its disks to a VM',
+  description: [
+    'Every block is checked against the hashes of birth while it is written.',
+    '`disk_index` and `target_path`: one disk as a new, sparse file.',
+    '`"target": "libvirt"`: a new VM with its own name, UUID and network addresses, beside the original if that still exists.',
+    '`"target": "original"`: the disks of the VM itself, which must be shut off and confirmed by its exact name; the next backup is a full.',
+  ].join('\n\n'),
   middleware: permit('restore.start'),
   request: { headers: idempotencyHeader, params: backupParameter, body: jsonBody(startRestoreRequest) },
   responses: answers(202, 'Started', startRestoreAnswer),
@@ -65,20 +71,20 @@ const cancelRoute = createRoute({
   method: 'post',
   path: '/restores/{id}/cancel',
   tags,
-  summary: 'Ask a running restore to stop and remove its file',
+  summary: 'Ask a running restore to stop and remove what it wrote',
   middleware: permit('restore.cancel'),
   request: { params: restoreParameter },
   responses: answers(202, 'Asked; the restore ends as `cancelled`', cancelRestoreAnswer),
 })
 
 export function restores(dependencies: ApiDependencies, startOnce: StartOnce, totalOf: TotalOf): Api {
-  const { catalog, now } = dependencies
+  const { catalog } = dependencies
   return createApi()
     .openapi(startRoute, async (c) => {
       const { id } = c.req.valid('param')
       const request = c.req.valid('json')
       const answer = await startOnce(c, {
-        request: { verb: 'restore disk', id, body: request },
+        request: { verb: 'disk_index' in request ? 'restore disk' : 'restore VM', id, body: request },
         statusCode: 202,
         shape: startRestoreAnswer,
         newId: () => `restore-${ulid().toLowerCase()}`,
@@ -86,96 +92,86 @@ export function restores(dependencies: ApiDependencies, startOnce: StartOnce, to
           const row = await findRestore(catalog, restoreId)
           return row && startedAnswer(row)
         },
-        start: (restoreId) => start(dependencies, restoreId, id, request),
+        start: async (restoreId) =>
+          'disk_index' in request
+            ? startedAnswer(await startDiskRestore(dependencies, restoreId, id, request))
+            : startedAnswer(await startVmRestore(dependencies, restoreId, id, request)),
       })
       return c.json(answer, 202)
     })
     .openapi(listRoute, async (c) => c.json(await listPage(dependencies, totalOf, c.req.valid('query')), 200))
     .openapi(oneRoute, async (c) => {
-      const restore = restoreAnswer(await restoreOf(dependencies, c.req.valid('param').id), now())
-      return c.json({ success: true as const, ...restore, restore }, 200)
+      const [restore] = await answersOf(dependencies, [await restoreOf(dependencies, c.req.valid('param').id)])
+      return c.json(inBothForms(restore!), 200)
     })
     .openapi(cancelRoute, async (c) => c.json(await cancel(dependencies, c.req.valid('param').id), 202))
 }
 
 type StartedAnswer = z.infer<typeof startRestoreAnswer>
+type StartedRestore = Pick<
+  RestoreJob,
+  'id' | 'backup_id' | 'target' | 'disk_index' | 'target_path' | 'final_path' | 'target_format' | 'created_at'
+>
 
-async function start(
+async function startDiskRestore(
   dependencies: ApiDependencies,
   restoreId: string,
   backupId: string,
-  request: z.output<typeof startRestoreRequest>,
-): Promise<StartedAnswer> {
+  request: Extract<z.output<typeof startRestoreRequest>, { disk_index: number }>,
+): Promise<StartedRestore> {
   const { catalog, operations, now } = dependencies
   const { job, repository } = await backupDetailOf(dependencies, backupId)
   requireCompleted(job, 'restored')
-  const disks = await disksOfBackup(catalog, backupId)
-  if (!disks.some((disk) => disk.disk_index === request.disk_index)) {
-    throw new HoldfastError('DISK_NOT_FOUND', `This backup has no disk ${request.disk_index}.`, {
-      details: { backup_id: backupId, disk_index: request.disk_index, disk_indexes: disks.map((disk) => disk.disk_index) },
-    })
-  }
-  await checkTarget(dependencies, repository.host_id, request.target_path)
-  await operations.restoreDisk({
-    restoreId,
-    backupId,
-    diskIndex: request.disk_index,
-    targetPath: request.target_path,
-    targetFormat: request.format,
-  })
-  return startedAnswer({
+  requireDisks(backupId, await disksOfBackup(catalog, backupId), [request.disk_index])
+  await checkRestoreTarget(catalog, repository.host_id, request.target_path)
+  const { disk_index: diskIndex, target_path: targetPath, format: targetFormat } = request
+  await operations.restoreDisk({ restoreId, backupId, diskIndex, targetPath, targetFormat })
+  return {
     id: restoreId,
     backup_id: backupId,
-    disk_index: request.disk_index,
-    target_path: request.target_path,
-    target_format: request.format,
+    target: null,
+    disk_index: diskIndex,
+    target_path: targetPath,
+    final_path: null,
+    target_format: targetFormat,
     created_at: now(),
-  })
-}
-
-/** By its text alone: links, and whether it exists, are for the mover to see. `RESTORE_TARGET_INVALID`. */
-async function checkTarget({ catalog }: ApiDependencies, hostId: string, targetPath: string): Promise<void> {
-  if (!isNormalAbsolutePath(targetPath)) {
-    throw new HoldfastError(
-      'RESTORE_TARGET_INVALID',
-      'The target must be an absolute path without "..", ".", "//", control characters or a slash at the end.',
-    )
-  }
-  for (const repository of await localRepositoriesOf(catalog, hostId)) {
-    const { path } = repository.config
-    if (typeof path === 'string' && liesIn(targetPath, path)) {
-      throw new HoldfastError(
-        'RESTORE_TARGET_INVALID',
-        `The target lies inside repository "${repository.name}": choose a place outside.`,
-        {
-          details: { repository_id: repository.id },
-        },
-      )
-    }
   }
 }
 
-function startedAnswer(
-  row: Pick<RestoreJob, 'id' | 'backup_id' | 'disk_index' | 'target_path' | 'target_format' | 'created_at'>,
-): StartedAnswer {
-  return {
-    success: true,
+function startedAnswer(row: StartedRestore): StartedAnswer {
+  const common = {
+    success: true as const,
     restore_id: row.id,
     backup_id: row.backup_id,
-    disk_index: row.disk_index,
-    target_path: row.target_path,
-    format: row.target_format,
-    status: 'started',
+    status: 'started' as const,
     created_at: row.created_at.toISOString(),
     message: 'Restore started.',
   }
+  if (row.target === null) return { ...common, ...targetFile(row) }
+  const { type: target, sourceId, vmName } = row.target
+  return { ...common, target, source_id: sourceId, vm_name: vmName }
+}
+
+/** With the disks of those that are of whole VMs. */
+async function answersOf(
+  { catalog, now }: ApiDependencies,
+  rows: RestoreJob[],
+): Promise<(DiskRestoreAnswer | VmRestoreAnswer)[]> {
+  const ofVms = rows.filter((row) => row.target !== null).map((row) => row.id)
+  const disks = await disksOfRestores(catalog, ofVms)
+  return rows.map((row) => restoreAnswer(row, disks.get(row.id) ?? [], now()))
+}
+
+function inBothForms(restore: DiskRestoreAnswer | VmRestoreAnswer): z.infer<typeof oneAnswer> {
+  return 'disks' in restore ? { success: true, ...restore, restore } : { success: true, ...restore, restore }
 }
 
 async function listPage(
-  { catalog, now }: ApiDependencies,
+  dependencies: ApiDependencies,
   totalOf: TotalOf,
   query: z.output<typeof restoreListQuery>,
 ): Promise<z.infer<typeof restoreListAnswer>> {
+  const { catalog } = dependencies
   const { limit } = query
   const filter = { backupId: query.backup_id, vmName: query.vm_name, status: query.status }
   const [found, total] = await Promise.all([
@@ -186,7 +182,7 @@ async function listPage(
   const last = found.length > limit ? page.at(-1) : undefined
   return {
     success: true,
-    restores: page.map((row) => restoreAnswer(row, now())),
+    restores: await answersOf(dependencies, page),
     count: page.length,
     total_count: total,
     next_cursor: last ? cursorByTime({ createdAt: last.created_at, id: last.id }) : null,
@@ -210,5 +206,5 @@ async function cancel(dependencies: ApiDependencies, id: string): Promise<z.infe
     })
   }
   await dependencies.operations.cancelRestore(id)
-  return { success: true, restore_id: id, status: 'cancelling', message: 'The restore stops and removes its file.' }
+  return { success: true, restore_id: id, status: 'cancelling', message: 'The restore stops and removes what it wrote.' }
 }

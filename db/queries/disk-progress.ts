@@ -54,7 +54,7 @@ async function sumBackups(catalog: Catalog, backupIds: string[]): Promise<void> 
     where backup_jobs.status = 'running'`.execute(catalog)
 }
 
-/** Restores are few and each has a row of its own. */
+/** Restores are few and each has a row of its own. The disk of a VM restore says how far it is; the sum is made by who looks. */
 export async function recordRestoreProgress(catalog: Catalog, progress: RestoreProgress): Promise<void> {
   await catalog
     .updateTable('restore_jobs')

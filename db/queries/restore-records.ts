@@ -1,10 +1,9 @@
 /** Writing the life of a restore. */
-import type { Selectable } from 'kysely'
+import type { WorkState } from '../../domain/backup.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { ErrorCode } from '../../domain/errors.ts'
 import type { Catalog } from '../client.ts'
 import { isDuplicateKey } from '../driver-errors.ts'
-import type { RestoreJobsTable } from '../schema.ts'
 
 export interface NewRestore {
   restoreId: string
@@ -30,8 +29,12 @@ export async function insertRestore(catalog: Catalog, restore: NewRestore): Prom
         id: restore.restoreId,
         backup_id: restore.backupId,
         vm_name: restore.vmName,
+        parent_restore_id: null,
+        target: null,
         disk_index: restore.diskIndex,
         target_path: restore.targetPath,
+        final_path: null,
+        external_id: null,
         target_format: restore.targetFormat,
         status: 'running',
         total_bytes: restore.totalBytes,
@@ -58,16 +61,36 @@ async function isRecorded(catalog: Catalog, restoreId: string): Promise<boolean>
   return row !== undefined
 }
 
+/** The restore of one disk, whether it stands alone or is part of a VM's. */
+export interface DiskRestore {
+  id: string
+  backup_id: string
+  disk_index: number
+  target_path: string
+  target_format: 'raw' | 'qcow2'
+  status: WorkState
+}
+
 /** `RESTORE_NOT_FOUND` */
-export async function loadRestore(catalog: Catalog, restoreId: string): Promise<Selectable<RestoreJobsTable>> {
-  const restore = await catalog.selectFrom('restore_jobs').selectAll().where('id', '=', restoreId).executeTakeFirst()
-  if (restore) return restore
-  throw new HoldfastError('RESTORE_NOT_FOUND', `Restore ${restoreId} is not in the catalog.`, {
+export async function loadRestore(catalog: Catalog, restoreId: string): Promise<DiskRestore> {
+  const restore = await catalog
+    .selectFrom('restore_jobs')
+    .select(['id', 'backup_id', 'disk_index', 'target_path', 'target_format', 'status', 'workflow_id'])
+    .where('id', '=', restoreId)
+    .executeTakeFirst()
+  const { disk_index: diskIndex, target_path: path, target_format: format } = restore ?? {}
+  if (restore && diskIndex != null && path != null && format != null)
+    return { ...restore, disk_index: diskIndex, target_path: path, target_format: format }
+  throw restoreNotFound(restoreId)
+}
+
+export function restoreNotFound(restoreId: string): HoldfastError {
+  return new HoldfastError('RESTORE_NOT_FOUND', `Restore ${restoreId} is not in the catalog.`, {
     details: { restore_id: restoreId },
   })
 }
 
-/** A restore that has ended keeps the end it has. */
+/** A restore that has ended keeps the end it has; the unfinished disks of a VM restore end with it. */
 export async function endRestore(catalog: Catalog, end: RestoreEnd): Promise<void> {
   const reason = end.state === 'completed' ? { code: null, message: null } : end
   await catalog
@@ -80,7 +103,7 @@ export async function endRestore(catalog: Catalog, end: RestoreEnd): Promise<voi
       completed_at: new Date(),
       ...(end.state === 'completed' ? { processed_bytes: row.ref('total_bytes') } : {}),
     }))
-    .where('id', '=', end.restoreId)
+    .where((row) => row.or([row('id', '=', end.restoreId), row('parent_restore_id', '=', end.restoreId)]))
     .where('status', 'in', ['pending', 'running'])
     .execute()
 }

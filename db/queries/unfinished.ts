@@ -70,18 +70,22 @@ function unfinishedBackups(catalog: Catalog) {
 
 /** A restore whose backup is gone has no host any more; its row is found again when somebody looks for it. */
 function unfinishedRestores(catalog: Catalog) {
-  return catalog
-    .selectFrom('restore_jobs')
-    .innerJoin('backup_jobs', 'backup_jobs.id', 'restore_jobs.backup_id')
-    .innerJoin('backup_repositories', 'backup_repositories.id', 'backup_jobs.repository_id')
-    .select([
-      'restore_jobs.id',
-      'restore_jobs.backup_id as backupId',
-      'restore_jobs.workflow_id as workflowId',
-      'backup_repositories.host_id as hostId',
-    ])
-    .where('restore_jobs.status', 'in', ['pending', 'running'])
-    .execute()
+  return (
+    catalog
+      .selectFrom('restore_jobs')
+      .innerJoin('backup_jobs', 'backup_jobs.id', 'restore_jobs.backup_id')
+      .innerJoin('backup_repositories', 'backup_repositories.id', 'backup_jobs.repository_id')
+      .select([
+        'restore_jobs.id',
+        'restore_jobs.backup_id as backupId',
+        'restore_jobs.workflow_id as workflowId',
+        'backup_repositories.host_id as hostId',
+      ])
+      .where('restore_jobs.status', 'in', ['pending', 'running'])
+      // The disks of a VM restore are settled with it.
+      .where('restore_jobs.parent_restore_id', 'is', null)
+      .execute()
+  )
 }
 
 function unfinishedDeletions(catalog: Catalog) {

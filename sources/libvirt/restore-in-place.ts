@@ -73,13 +73,21 @@ export class RestoreInPlace implements Omit<VmRestorer, 'start'> {
   async #forgetCheckpoints(uuid: string, options: Options): Promise<string[]> {
     const listed = await this.#connection.ask(['checkpoint-list', uuid, '--name', '--topological'], options)
     const names = listed.split('\n').filter((name) => name !== '')
+    const warnings: string[] = []
     // Children first: a parent that goes early has to be written into each of them.
     for (const name of names.toReversed()) {
-      await this.#connection.ask(['checkpoint-delete', uuid, name, '--metadata'], options)
+      try {
+        await this.#connection.ask(['checkpoint-delete', uuid, name, '--metadata'], options)
+      } catch (error) {
+        if (!(error instanceof HoldfastError) || error.code !== 'TOOL_FAILED') throw error
+        // The catalog's mark alone makes the next backup right; this must not keep a VM from being restored.
+        warnings.push(`The checkpoint "${name}", which is worthless now, could not be removed: ${error.message}`)
+      }
     }
     const foreign = names.filter((name) => backupOfCheckpoint(name) === null)
-    if (foreign.length === 0) return []
+    if (foreign.length === 0) return warnings
     return [
+      ...warnings,
       `Checkpoints of other programs went with the disks they were about, so those programs need a full backup: ${foreign.join(', ')}.`,
     ]
   }

@@ -74,6 +74,12 @@ export async function lookAtImage(host: HypervisorHost, disk: IncludedDisk, opti
   }
 }
 
+/** For `catch`, where an image that is gone has taken its bitmaps along. */
+export function absent(error: unknown): null {
+  if (error instanceof HoldfastError && error.code === 'SOURCE_NOT_FOUND') return null
+  throw error
+}
+
 async function chainInfo(host: HypervisorHost, disk: IncludedDisk, name: string, options: Options): Promise<unknown> {
   try {
     const args = ['info', '--output=json', '--force-share', '--backing-chain', name]

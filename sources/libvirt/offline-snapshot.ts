@@ -16,7 +16,7 @@ import type { HypervisorHost } from './host.ts'
 import type { IncludedDisk } from './included-disks.ts'
 import { backupOfCheckpoint, checkpointName } from './names.ts'
 import { forgetCheckpoint, tellCheckpoint, youngestCheckpoint } from './offline-checkpoints.ts'
-import { addBitmap, lookAtImage, removeBitmap, type OfflineImage } from './offline-images.ts'
+import { absent, addBitmap, lookAtImage, removeBitmap, type OfflineImage } from './offline-images.ts'
 import { bitmapProblem } from './offline-tracking.ts'
 import { removeScratchFiles } from './scratch.ts'
 import { vmConfigOf } from './vm-config.ts'
@@ -54,24 +54,31 @@ export async function beginOffline(context: DomainContext, request: SnapshotRequ
 }
 
 /**
- * First the bitmaps, then libvirt's knowledge of them: an interruption leaves bitmaps that nobody knows of and the next call uses. Those that
- * are there already began earlier, so they hold all that will change from now on.
+ * First libvirt is told, then the bitmaps are made: an interruption leaves a checkpoint without some of its bitmaps, which is what a crash of
+ * QEMU leaves too, so that everybody can remove it. Bitmaps that are there already began earlier: they will hold all that changes from now on.
  */
 async function mark(context: DomainContext, looked: readonly Looked[], name: string, options: Options): Promise<void> {
-  const targets: string[] = []
-  for (const { disk, image } of looked) {
-    if (!image.keepsBitmaps) continue
-    targets.push(disk.target)
+  const marked = looked.filter(({ image }) => image.keepsBitmaps)
+  await tell(
+    context,
+    name,
+    marked.map(({ disk }) => disk.target),
+    options,
+  )
+  for (const { disk, image } of marked) {
     const there = image.bitmaps.find((bitmap) => bitmap.name === name)
     if (there?.enabled && !there.inconsistent) continue
     if (there) await removeBitmap(context.host, disk, name, options)
     await addBitmap(context.host, disk, name, options)
   }
+}
+
+async function tell(context: DomainContext, name: string, targets: readonly string[], options: Options): Promise<void> {
   const covered = await disksOfCheckpoint(context, name, options)
   if (targets.length === covered.size && targets.every((target) => covered.has(target))) return
   if (covered.size > 0) await forgetCheckpoint(context, name, options)
-  if (targets.length > 0)
-    await tellCheckpoint(context, { name, targets, parent: await youngestCheckpoint(context, options) }, options)
+  if (targets.length === 0) return
+  await tellCheckpoint(context, { name, targets, parent: await youngestCheckpoint(context, options) }, options)
 }
 
 async function describe(
@@ -153,16 +160,16 @@ async function unmarkUnused(context: DomainContext, inUse: ReadonlySet<string>, 
 }
 
 /**
- * Takes a checkpoint of ours back: first libvirt's knowledge, then the bitmaps. Idempotent, also after half of it. `SOURCE_BUSY` when the
- * domain has been started meanwhile.
+ * Takes a checkpoint of ours back: first the bitmaps, then libvirt's knowledge, see {@link mark}. Idempotent, also after half of it.
+ * `SOURCE_BUSY` when the domain has been started meanwhile.
  */
 export async function unmark(context: DomainContext, name: string, options: Options): Promise<void> {
-  if ((await listCheckpoints(context, options)).includes(name)) await forgetCheckpoint(context, name, options)
   for (const disk of context.included) {
     if (!disk.keepsBitmaps) continue
-    const { bitmaps } = await lookAtImage(context.host, disk, options)
-    if (bitmaps.some((bitmap) => bitmap.name === name)) await removeBitmap(context.host, disk, name, options)
+    const image = await lookAtImage(context.host, disk, options).catch(absent)
+    if (image?.bitmaps.some((bitmap) => bitmap.name === name)) await removeBitmap(context.host, disk, name, options)
   }
+  if ((await listCheckpoints(context, options)).includes(name)) await forgetCheckpoint(context, name, options)
 }
 
 async function lookAtAll(context: DomainContext, options: Options): Promise<Looked[]> {

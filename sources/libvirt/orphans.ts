@@ -5,7 +5,7 @@ import { abortJob, runningJob } from './backup-job.ts'
 import { deleteCheckpointOf, listCheckpoints } from './checkpoints.ts'
 import { loadDomain, type DomainContext, type DomainPlace } from './domain-context.ts'
 import { backupOfCheckpoint, backupOfFile } from './names.ts'
-import { lookAtImage } from './offline-images.ts'
+import { absent, lookAtImage } from './offline-images.ts'
 import { unmark } from './offline-snapshot.ts'
 
 interface Options {
@@ -66,8 +66,8 @@ async function bitmapNames(context: DomainContext, options: Options): Promise<st
   const names: string[] = []
   for (const disk of context.included) {
     if (!disk.keepsBitmaps) continue
-    const { bitmaps } = await lookAtImage(context.host, disk, options)
-    names.push(...bitmaps.map(({ name }) => name))
+    const image = await lookAtImage(context.host, disk, options).catch(absent)
+    names.push(...(image?.bitmaps ?? []).map(({ name }) => name))
   }
   return names
 }

@@ -316,6 +316,21 @@ describe('changing', () => {
     expect(asked()).toEqual([])
   })
 
+  test('while another change runs: SOURCE_BUSY, and the new credentials are forgotten, the old ones not', async () => {
+    const { body } = await add({ credentials: { ssh_private_key: privateKey } })
+    const before = await api.catalog.selectFrom('sealed_credentials').select('id').execute()
+    api.operations.answer({
+      changeSource: async () => {
+        throw new HoldfastError('SOURCE_BUSY', 'being changed')
+      },
+    })
+    for (const refused of [{ credentials: { ssh_private_key: privateKey } }, { scratch_folder: '/srv' }]) {
+      const answer = await call('PATCH', `/sources/${body.source_id}`, { body: refused })
+      expect([answer.status, answer.body.error_code]).toEqual([503, 'SOURCE_BUSY'])
+      expect(await api.catalog.selectFrom('sealed_credentials').select('id').execute()).toEqual(before)
+    }
+  })
+
   test('what the platform refuses stays as it was', async () => {
     await insertSource(api.catalog, 'a')
     api.operations.answer({

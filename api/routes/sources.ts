@@ -5,6 +5,8 @@ import { ulid } from 'ulid'
 import { checkSourceIsNew, deleteSource, relabelSource, sourceNotFound } from '../../db/queries/source-records.ts'
 import { countSources, findSource, listSources, vmCountsOfSources } from '../../db/queries/sources.ts'
 import type { SourceRow } from '../../db/queries/sources.ts'
+import { HoldfastError } from '../../domain/errors.ts'
+import { discardCredentials } from '../../security/sealed-credentials.ts'
 import { discoveryAnswer, sourceAnswer } from '../answers/sources.ts'
 import { cursorByName, readNameCursor } from '../cursor.ts'
 import type { ApiDependencies } from '../dependencies.ts'
@@ -201,7 +203,14 @@ async function change(
   } else {
     const { credentials } = request
     const credentialsId = credentials === undefined ? row.credentials_id : await sealed(dependencies, credentials)
-    await dependencies.operations.changeSource({ ...settings, credentialsId })
+    try {
+      await dependencies.operations.changeSource({ ...settings, credentialsId })
+    } catch (error) {
+      // Nothing was started that would take care of them. Otherwise the workflow does, and reconcile where nobody could know.
+      if (error instanceof HoldfastError && error.code === 'SOURCE_BUSY')
+        await discardCredentials(dependencies.catalog, credentialsId)
+      throw error
+    }
   }
   return changed(dependencies, id, 'Source changed')
 }

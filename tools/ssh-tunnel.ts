@@ -61,6 +61,8 @@ export async function openSshTunnel(
       failure: () => (/open failed: /.test(ssh.stderrTail()) ? connectionError(ssh.stderrTail(), target) : null),
       close: () => close(ssh, path, request.server !== undefined),
     }
+    // A line that breaks leaves the socket, and not everybody who had a tunnel looks back.
+    void ssh.exited.then(() => rm(path, { force: true })).catch(() => undefined)
     await untilReady(ssh, { path, target, request, signal: options.signal })
     return tunnel
   } catch (error) {

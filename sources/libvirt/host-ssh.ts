@@ -33,7 +33,7 @@ export function sshHost(
     },
     async listFiles(folder, prefix) {
       const { stdout } = await run(scripts.listFiles, [folder, prefix])
-      return stdout.split('\0').filter((name) => name.startsWith(prefix))
+      return stdout.split('\0').filter((name) => name !== '' && name.startsWith(prefix))
     },
     async removeFile(path) {
       await run('rm -f -- "$1"', [path])

@@ -12,7 +12,8 @@ import { runTool } from '../../tools/run-tool.ts'
 import type { Snapshot } from '../source.ts'
 import { LibvirtConnection } from './connection.ts'
 import { createHost } from './create-host.ts'
-import { loadDomain } from './domain-context.ts'
+import { loadDomain, type DomainContext } from './domain-context.ts'
+import type { IncludedDisk } from './included-disks.ts'
 import { checkpointName } from './names.ts'
 import { tellCheckpoint } from './offline-checkpoints.ts'
 import { addBitmap, lookAtImage } from './offline-images.ts'
@@ -95,10 +96,15 @@ async function bitmaps(): Promise<string[]> {
   return found.flat().map(({ name, inconsistent }) => (inconsistent ? `${name} (inconsistent)` : name))
 }
 
-async function expectNoTraces(): Promise<void> {
-  expect(await domain.traces(scratchFolder)).toEqual({ job: false, checkpoints: [], files: [] })
-  if (!(await domain.isRunning())) expect(await bitmaps()).toEqual([])
-  expect(await readdir(runFolder)).toEqual([])
+/** Of the domain, shut off. */
+async function traces(): Promise<object> {
+  return { ...(await domain.traces(scratchFolder)), bitmaps: await bitmaps(), run: await readdir(runFolder) }
+}
+
+const none = { job: false, checkpoints: [], files: [], bitmaps: [], run: [] }
+
+function firstDisk({ included }: DomainContext): IncludedDisk {
+  return included[0] ?? expect.unreachable()
 }
 
 describe('a chain of backups', () => {
@@ -279,7 +285,7 @@ describe('a domain that starts meanwhile', () => {
     expect((await failureOf(disk.close())).code).toBe('SOURCE_CHANGED')
     expect((await failureOf(open(snapshot))).code).toBe('SOURCE_CHANGED')
     await source.endSnapshot(domain.config, 'b-1', abandoned, {})
-    await expectNoTraces()
+    expect(await traces()).toEqual(none)
   })
 
   it('is noticed when an image is replaced', async () => {
@@ -299,7 +305,7 @@ describe('interruptions', () => {
     if (what === 'abandoned') await begin('b-1')
     await source.endSnapshot(domain.config, 'b-1', end, {})
     await source.endSnapshot(domain.config, 'b-1', end, {})
-    await expectNoTraces()
+    expect(await traces()).toEqual(none)
   })
 
   it('answers the same when it is asked again', async () => {
@@ -319,20 +325,18 @@ describe('interruptions', () => {
 
   it('takes back a bitmap of which libvirt was not told, and a checkpoint whose bitmap is gone', async () => {
     const place = await context()
-    const [disk] = place.included
-    if (!disk) return expect.unreachable()
+    const disk = firstDisk(place)
     await addBitmap(place.host, disk, 'holdfast-b-1', {})
     await source.endSnapshot(domain.config, 'b-1', abandoned, {})
-    await expectNoTraces()
+    expect(await traces()).toEqual(none)
     await tellCheckpoint(place, { name: 'holdfast-b-2', targets: ['vda'], parent: null }, {})
     await source.endSnapshot(domain.config, 'b-2', abandoned, {})
-    await expectNoTraces()
+    expect(await traces()).toEqual(none)
   })
 
   it.each(['before', 'after'])('begins live where an attempt died %s the first bitmap', async (when) => {
     const place = await context()
-    const [disk] = place.included
-    if (!disk) return expect.unreachable()
+    const disk = firstDisk(place)
     await domain.addDisk({ sizeBytes: MIB })
     await tellCheckpoint(place, { name: 'holdfast-b-1', targets: ['vda', 'vdb'], parent: null }, {})
     if (when === 'after') await addBitmap(place.host, disk, 'holdfast-b-1', {})
@@ -349,9 +353,8 @@ describe('interruptions', () => {
     await runTool('rm', [second?.path ?? ''], { timeoutMs: 30_000 })
     expect((await failureOf(begin('b-1'))).code).toBe('SOURCE_NOT_FOUND')
     expect((await domain.traces(scratchFolder)).checkpoints).toEqual([])
-    const [disk] = (await context()).included
-    if (!disk) return expect.unreachable()
-    expect((await lookAtImage((await context()).host, disk, {})).bitmaps).toEqual([])
+    const place = await context()
+    expect((await lookAtImage(place.host, firstDisk(place), {})).bitmaps).toEqual([])
   })
 
   it('takes a disk that was added between two attempts', async () => {

@@ -5,8 +5,17 @@ import { backupStates, fullReasons } from '../domain/backup.ts'
 import { failureOf } from '../test/failure.ts'
 import { createTestCatalog } from '../test/catalog.ts'
 import type { TestCatalog } from '../test/catalog.ts'
-import { countRows, insertBackup, insertBackupDisk, insertRepository, insertVm } from '../test/catalog-rows.ts'
+import {
+  countRows,
+  insertBackup,
+  insertBackupDisk,
+  insertLibvirtVm,
+  insertRepository,
+  insertSource,
+  insertVm,
+} from '../test/catalog-rows.ts'
 import type { Catalog } from './client.ts'
+import { insertCredentials } from './queries/credentials.ts'
 import { isDuplicateKey, isMissingReference, isStillReferenced } from './driver-errors.ts'
 
 let test: TestCatalog
@@ -65,6 +74,38 @@ describe('deleting a VM context', () => {
       .values({ backup_id: 'full', owner_workflow_id: 'verify:full', reason: 'verification' })
       .execute()
     expect(isStillReferenced(await failureOf(deleteVm()))).toBe(true)
+  })
+})
+
+describe('a source', () => {
+  const deleteSource = (): Promise<unknown> => catalog.deleteFrom('sources').where('id', '=', 'source').execute()
+
+  beforeEach(async () => {
+    await insertCredentials(catalog, { id: 'credentials', sealed: Buffer.from('sealed') })
+    await insertSource(catalog, 'source', { credentials_id: 'credentials' })
+  })
+
+  it('stays as long as it has a VM, and keeps its credentials as long as it uses them', async () => {
+    await insertLibvirtVm(catalog, 'live', 'source')
+    expect(isStillReferenced(await failureOf(deleteSource()))).toBe(true)
+    const deleting = catalog.deleteFrom('sealed_credentials').where('id', '=', 'credentials').execute()
+    expect(isStillReferenced(await failureOf(deleting))).toBe(true)
+    await catalog.deleteFrom('vm_contexts').where('context_id', '=', 'live').execute()
+    await deleteSource()
+    await catalog.deleteFrom('sealed_credentials').execute()
+  })
+
+  it('knows each VM of its platform once; another may know the same', async () => {
+    await insertLibvirtVm(catalog, 'live', 'source', { external_id: 'uuid' })
+    expect(isDuplicateKey(await failureOf(insertLibvirtVm(catalog, 'twin', 'source', { external_id: 'uuid' })))).toBe(true)
+    await insertSource(catalog, 'other')
+    await insertLibvirtVm(catalog, 'elsewhere', 'other', { external_id: 'uuid' })
+  })
+
+  it('must exist, with its credentials, and has a name of its own', async () => {
+    expect(isMissingReference(await failureOf(insertLibvirtVm(catalog, 'live', 'nowhere')))).toBe(true)
+    expect(isMissingReference(await failureOf(insertSource(catalog, 'other', { credentials_id: 'none' })))).toBe(true)
+    expect(isDuplicateKey(await failureOf(insertSource(catalog, 'other', { name: 'source' })))).toBe(true)
   })
 })
 

@@ -18,8 +18,8 @@ describe('without a worker', () => {
   const source = { sourceId: 'source-unattended', hostId: 'nowhere' }
 
   test('one change of a source excludes another; looks at it are joined', async () => {
-    const { client, close } = await connectTestTemporal()
-    const operations = createOperations(client, { answerDeadlineMs: 1_000 })
+    const temporal = await connectTestTemporal()
+    const operations = createOperations(temporal.client, { answerDeadlineMs: 1_000 })
     const [changeId, discoveryId] = [changeSourceWorkflowId(source.sourceId), discoverVmsWorkflowId(source.sourceId)]
     try {
       expect((await failureOf(operations.changeSource(change))).code).toBe('MOVER_UNAVAILABLE')
@@ -31,11 +31,11 @@ describe('without a worker', () => {
     } finally {
       // Whatever was started; what was not needs no end.
       for (const id of [changeId, discoveryId])
-        await client.workflow
+        await temporal.client.workflow
           .getHandle(id)
           .terminate()
           .catch(() => undefined)
-      await close()
+      await temporal.close()
     }
   })
 })

@@ -4,7 +4,7 @@ import { loadBackupWork, noteDiskFailure } from '../db/queries/backup-records.ts
 import type { BackupWork } from '../db/queries/backup-records.ts'
 import { transferDisk } from '../disks/transfer.ts'
 import type { TransferProgress, TransferRequest, TransferResult } from '../disks/transfer.ts'
-import { HoldfastError } from '../domain/errors.ts'
+import { HoldfastError, type ErrorCode } from '../domain/errors.ts'
 import type { OpenDisk, Snapshot } from '../sources/source.ts'
 import { holdingDisk } from './attempt-lock.ts'
 import { locateBackup } from './backup-location.ts'
@@ -104,11 +104,14 @@ async function withOpenDisk<T>(
     result = await use(disk)
   } catch (error) {
     const explanation = await disk.close().catch((closing: unknown) => closing)
-    throw explanation instanceof HoldfastError && explanation.code === 'SOURCE_CHANGED' ? explanation : error
+    throw explanation instanceof HoldfastError && explainingCodes.has(explanation.code) ? explanation : error
   }
   await disk.close()
   return result
 }
+
+/** The snapshot is no longer what it was, or was given up for want of scratch space: whatever failed, that is why. */
+const explainingCodes = new Set<ErrorCode>(['SOURCE_CHANGED', 'INSUFFICIENT_STORAGE'])
 
 function report({ progress }: HostDependencies, input: TransferInput, position: Position, now: TransferProgress): void {
   const { processedBytes, totalBytes, checkpointBytes, ratePerSecond, writtenBytes, resumedAtBytes } = now

@@ -91,11 +91,16 @@ export function snapshotIdOf({ backupId, facts }: BackupJob): string | null {
 const ABORT_MS = 60_000
 const ABORT_POLL_MS = 100
 
-/** Ends the job of this backup if it runs, and waits until it is gone. Idempotent. `SOURCE_UNAVAILABLE` when it does not go. */
-export async function abortJob(domain: DomainAt, backupId: string, options: Options): Promise<void> {
+/**
+ * Ends the job of this backup if it runs, and waits until it is gone. Returns the job that it found. Idempotent. `SOURCE_UNAVAILABLE` when it
+ * does not go.
+ */
+export async function abortJob(domain: DomainAt, backupId: string, options: Options): Promise<BackupJob | null> {
+  let ours: BackupJob | null = null
   for (const deadline = Date.now() + ABORT_MS; ;) {
     const job = await runningJob(domain, options)
-    if (job?.backupId !== backupId) return
+    if (job?.backupId !== backupId) return ours
+    ours = job
     // The job may end by itself between the two questions, and libvirt may be ending it already: the next look tells.
     await domain.connection.ask(['domjobabort', domain.uuid], options).catch((error: unknown) => {
       if (!isSaying(error, /no job is active|domain is not running|being aborted|state change lock/i)) throw error

@@ -18,7 +18,7 @@ export interface BeginScript {
   /** What to do when the agent is not to be asked: why it is not. */
   freeze: true | Extract<FreezeOutcome, 'no-agent' | 'disconnected' | 'paused'>
   /** The backup's XML, which tells later how the freeze went. */
-  backupXml(outcome: FreezeOutcome): string
+  backupXml: (outcome: FreezeOutcome) => string
   checkpointXml: string | null
   limits?: BeginLimits
 }

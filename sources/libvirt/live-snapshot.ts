@@ -5,7 +5,7 @@ import { abortJob, EXPORT_BITMAP, refuseForeignJob, runningJob, snapshotIdOf, ty
 import { beginJob } from './begin-job.ts'
 import { deleteCheckpointOf, deleteUnused, disksOfCheckpoint } from './checkpoints.ts'
 import { consistencyOf, freezeWarnings } from './consistency.ts'
-import { describeDisks } from './describe.ts'
+import { inspectDisks, type InspectedDisk } from './describe.ts'
 import type { DomainContext } from './domain-context.ts'
 import { checkpointName } from './names.ts'
 import { removeScratchFiles, requireScratchSpace, scratchFloorBytes } from './scratch.ts'
@@ -26,12 +26,13 @@ export async function beginLive(context: DomainContext, request: SnapshotRequest
   const { backupId } = request
   const found = await runningJob(context, options)
   await refuseForeignJob(context, found, backupId, options)
-  const disks = await describeDisks(context, options)
+  const inspected = await inspectDisks(context, options)
+  const disks = inspected.map(({ disk }) => disk)
   if (found && isAsked(found, context, request)) return snapshotOf(context, found, { disks, thawed: true }, options)
   await discardLive(context, backupId, options)
   await requireScratchSpace(context, disks)
   try {
-    const { thawed } = await beginJob(context, request, options)
+    const { thawed } = await beginJob(withBitmapsOf(inspected, context), request, options)
     const job = await runningJob(context, options)
     if (job?.backupId !== backupId) throw ended(`live:${backupId}`, 'its backup job ended at once')
     return await snapshotOf(context, job, { disks, thawed }, options)
@@ -40,6 +41,11 @@ export async function beginLive(context: DomainContext, request: SnapshotRequest
     await discardLive(context, backupId, {}).catch(() => undefined)
     throw error
   }
+}
+
+function withBitmapsOf(inspected: readonly InspectedDisk[], context: DomainContext): DomainContext {
+  const included = context.included.map((disk) => ({ ...disk, keepsBitmaps: inspected[disk.index]?.keepsBitmaps ?? false }))
+  return { ...context, included }
 }
 
 /** Whether a job that runs for this backup already froze the disks that are asked for, and tells changes since the same points. */
@@ -145,10 +151,9 @@ async function discardLive(context: DomainContext, backupId: string, options: Op
 }
 
 async function endJob(context: DomainContext, backupId: string, options: Options): Promise<void> {
-  const job = await runningJob(context, options)
-  const id = job?.backupId === backupId ? snapshotIdOf(job) : null
+  const job = await abortJob(context, backupId, options)
+  const id = job && snapshotIdOf(job)
   if (id !== null) stopWatching(id)
-  await abortJob(context, backupId, options)
   await removeScratchFiles(context, backupId)
 }
 

@@ -21,8 +21,9 @@ export class GuestConsole {
   /** Waits until the guest has said this, and returns what matched. `from`: leaves out so much of the beginning. */
   async awaits(words: RegExp, from = 0): Promise<RegExpExecArray> {
     return vi.waitFor(async () => {
-      const said = words.exec((await this.text()).slice(from))
-      if (said === null) throw new Error(`the guest has not said ${words}`)
+      const all = (await this.text()).slice(from)
+      const said = words.exec(all)
+      if (said === null) throw new Error(`the guest has not said ${words}, but: ${all.slice(-1_000)}`)
       return said
     }, patience)
   }

@@ -7,10 +7,11 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { runTool } from '../../tools/run-tool.ts'
 import type { PrivateLibvirt } from '../private-libvirt.ts'
+import { GuestAgent } from './agent.ts'
 import { GuestConsole } from './console.ts'
 import { kernelPath } from './guest-files.ts'
 
-export const GUEST_DISK_BYTES = 256 * 1024 * 1024
+export const GUEST_DISK_BYTES = 128 * 1024 * 1024
 
 export interface Guest {
   uuid: string
@@ -20,10 +21,8 @@ export interface Guest {
   console: GuestConsole
   /** `virsh` on it: the UUID follows the first word. */
   ask(command: string, ...rest: string[]): Promise<string>
-  /** What the agent says: `thawed` or `frozen`. */
-  freezeStatus(): Promise<string>
-  /** Runs a shell command in the guest, through the agent, without waiting for its end. */
-  run(script: string): Promise<void>
+  agent: GuestAgent
+  /** In the guest. */
   agentPid(): Promise<number>
 }
 
@@ -49,16 +48,13 @@ export async function startGuest(libvirt: PrivateLibvirt, options: GuestOptions)
   await libvirt.ask('start', uuid)
   await console.awaits(/synced 3 in/)
 
-  const ask = (command: string, ...rest: string[]): Promise<string> => libvirt.ask(command, uuid, ...rest)
-  const agent = (request: object): Promise<string> => ask('qemu-agent-command', '--timeout', '20', JSON.stringify(request))
   return {
     uuid,
     name: options.name,
     diskPath,
     console,
-    ask,
-    freezeStatus: async () => (JSON.parse(await agent({ execute: 'guest-fsfreeze-status' })) as { return: string }).return,
-    run: async (script) => void (await agent({ execute: 'guest-exec', arguments: { path: '/bin/sh', arg: ['-c', script] } })),
+    ask: (command, ...rest) => libvirt.ask(command, uuid, ...rest),
+    agent: new GuestAgent(libvirt, uuid),
     agentPid: async () => Number((await console.awaits(/agent runs as (\d+)/))[1]),
   }
 }
@@ -76,14 +72,13 @@ interface DomainParts extends GuestOptions {
   consolePath: string
 }
 
-/** The serial line's file is appended to, because a domain restored from this one names the same file. */
 function domainXml({ uuid, name, initramfs, diskPath, consolePath, agent = true }: DomainParts): string {
   return `<domain type='qemu'><name>${name}</name><uuid>${uuid}</uuid><memory unit='MiB'>160</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type><kernel>${kernelPath()}</kernel><initrd>${initramfs}</initrd>
 <cmdline>console=ttyS0 quiet panic=-1 holdfast.mode=load holdfast.agent=${agent ? 'on' : 'off'}</cmdline></os>
 <features><acpi/></features><devices>
 <disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/><source file='${diskPath}'/><target dev='vda' bus='virtio'/></disk>
-<serial type='file'><source path='${consolePath}' append='on'/><target port='0'/></serial>
+<serial type='file'><source path='${consolePath}'/><target port='0'/></serial>
 <channel type='unix'><source mode='bind'/><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
 <controller type='usb' model='none'/><memballoon model='none'/></devices></domain>`
 }

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 
 /** What file `number` of the load holds. */
 export function loadContent(number: number): Buffer {
-  return Buffer.alloc(((number % 16) + 1) * 4096, `file ${number} of the load\n`)
+  const block = Buffer.alloc(4096, `file ${number} of the load\n`)
+  return Buffer.concat(Array.from({ length: (number % 16) + 1 }, () => block))
 }
 
 /** The numbers of the files in `folder` that are whole and right, in order, and of those that are not. */

@@ -1,6 +1,7 @@
 /**
  * `npm run demo`: the main job on the embedded stack, as a story. A two-disk VM is backed up in full (its mover killed with `kill -9` in the
  * middle), changed, backed up incrementally, verified block by block, restored from both points and compared with the originals.
+ * Where libvirt and QEMU are installed the VM is a running domain that goes on writing; else its disks are images that lie still.
  *
  * On a terminal it then keeps serving until Ctrl-C. With `--once`, or without a terminal, it ends with exit code 0 if every comparison held,
  * else 1. Everything lives in `<HOLDFAST_HOME>/demo`, which each run makes anew.
@@ -12,9 +13,14 @@ import { HoldfastError } from '../domain/errors.ts'
 import { homeFolders, readEnvironment } from '../runtime/environment.ts'
 import { ApiClient } from './demo/api-client.ts'
 import { buildDemoVm } from './demo/demo-vm.ts'
+import type { DemoVm } from './demo/demo-vm.ts'
+import { startImagePlatform } from './demo/image-platform.ts'
+import { startLibvirtPlatform } from './demo/libvirt-platform.ts'
 import { Narrator, secondsText, sizeText } from './demo/narrator.ts'
 import { tellStory } from './demo/story.ts'
+import type { VmPlatform } from './demo/vm-platform.ts'
 import { accepts, freePort } from './ports.ts'
+import { endDomains, libvirtObstacle } from './private-libvirt.ts'
 import { startStack } from './stack.ts'
 import type { Stack } from './stack.ts'
 import { lockState } from './state-lock.ts'
@@ -23,11 +29,13 @@ const { values } = parseArgs({ options: { once: { type: 'boolean', default: fals
 const staysOpen = process.stdout.isTTY && !values.once
 const narrator = new Narrator()
 const home = join(readEnvironment().home, 'demo')
+const libvirtFolder = join(homeFolders(home).run, 'libvirt')
 const interrupted = new AbortController()
 process.once('SIGINT', () => interrupted.abort(new Error('interrupted')))
 process.once('SIGTERM', () => interrupted.abort(new Error('interrupted')))
 
 let stack: Stack | undefined
+let platform: VmPlatform | undefined
 let held = false
 try {
   const started = Date.now()
@@ -42,6 +50,8 @@ try {
     narrator.fact(error instanceof HoldfastError ? `${error.code}: ${error.message}` : String(error))
 } finally {
   await stack?.stop()
+  await platform?.stop()
+  await endDomains(libvirtFolder)
 }
 process.exitCode = held ? 0 : 1
 
@@ -74,15 +84,30 @@ async function runStory(running: Stack): Promise<boolean> {
   narrator.step('A VM with two disks is built from real files')
   const folder = join(home, 'vm')
   const vm = await buildDemoVm(folder)
-  narrator.fact(`${vm.name}: ${vm.files} files with ${sizeText(vm.fileBytes)} in all, images in ${folder}`)
+  narrator.fact(`${vm.name}: ${vm.files} files with ${sizeText(vm.fileBytes)} in all, in ${folder}`)
+  for (const disk of vm.disks) narrator.fact(`  disk ${disk.index}: ${sizeText(disk.sizeBytes)}, ${disk.layout}`)
+  platform = await startPlatform(vm)
   return tellStory({
     api,
     narrator,
     vm,
+    platform,
     folder,
     repositoryFolder: homeFolders(home).repository,
     moverPid: () => pidOf(running, 'mover'),
   })
+}
+
+async function startPlatform(vm: DemoVm): Promise<VmPlatform> {
+  const obstacle = await libvirtObstacle(home)
+  if (obstacle !== null) {
+    narrator.fact(`no live VM, because ${obstacle}: its disks are images that nobody writes to while they are backed up`)
+    return startImagePlatform(vm)
+  }
+  const live = await startLibvirtPlatform(vm, { libvirt: libvirtFolder, scratch: join(homeFolders(home).run, 's') })
+  narrator.fact('it runs: a domain of libvirt, with QCOW2 disks that it goes on writing to')
+  narrator.fact('(it has no operating system: what a guest would write is written inside QEMU, past its processor)')
+  return live
 }
 
 async function keepServing(running: Stack): Promise<void> {
@@ -105,6 +130,8 @@ function untilInterrupted(): Promise<never> {
 async function clearHome(): Promise<void> {
   const lock = await lockState(home, { pid: process.pid, url: 'about to start' })
   await lock.release()
+  // A demo that was killed leaves its domain running.
+  await endDomains(libvirtFolder)
   await rm(home, { recursive: true, force: true })
 }
 

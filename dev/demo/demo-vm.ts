@@ -1,13 +1,13 @@
 /**
  * The demo's VM: two disks made from real files.
  *
- * Disk 0 is a raw image with GPT and one ext4 partition; disk 1 a QCOW2 of 8 GiB, mostly empty, with an MBR and two partitions.
- * Beside each stands a raw `truth` image: what a guest would see, changed together with the disk.
+ * Disk 0 has a GPT and one ext4 partition; disk 1 is 8 GiB, mostly empty, with an MBR and two partitions. Of each there is a raw `truth`
+ * image: what a guest would see. It is changed first; the VM's platform brings the disk that is backed up to the same content.
  */
 import { mkdir, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { runTool } from '../../tools/run-tool.ts'
-import { editExt4, makeExt4, zeroExt4File } from './ext4.ts'
+import { editExt4, makeExt4, overwriteExt4File } from './ext4.ts'
 import type { Ext4Partition } from './ext4.ts'
 import { copyRealFiles, incompressibleBytes, logText, writeTreeFile } from './file-tree.ts'
 
@@ -24,11 +24,8 @@ export interface DemoVm {
 export interface DemoDisk {
   index: number
   layout: string
-  /** What Holdfast backs up. */
-  path: string
-  format: 'raw' | 'qcow2'
   sizeBytes: number
-  /** Raw image with the same content. For disk 0 it is the disk itself. */
+  /** Raw image of what a guest sees. */
   truth: string
   root: Ext4Partition
 }
@@ -58,11 +55,11 @@ async function buildSystemDisk(folder: string): Promise<{ disk: DemoDisk; files:
   await writeTreeFile(tree, 'srv/secret-plan.bin', incompressibleBytes(24 * MIB, 9))
   await writeTreeFile(tree, 'etc/motd', 'first light\n')
 
-  const path = join(folder, 'disk-0.raw')
-  const root = await partitionDisk(path, 2 * GIB, 'label: gpt\nstart=2048, type=linux, name=root\n', 1 * MIB)
+  const truth = join(folder, 'disk-0.raw')
+  const root = await partitionDisk(truth, 2 * GIB, 'label: gpt\nstart=2048, type=linux, name=root\n', 1 * MIB)
   await makeExt4(root, tree, 'root')
   await rm(tree, { recursive: true })
-  const disk: DemoDisk = { index: 0, layout: 'GPT, ext4', path, format: 'raw', sizeBytes: 2 * GIB, truth: path, root }
+  const disk: DemoDisk = { index: 0, layout: 'GPT, ext4', sizeBytes: 2 * GIB, truth, root }
   return { disk, files: real.files + 4, bytes: real.bytes + 300 * MIB }
 }
 
@@ -79,18 +76,13 @@ async function buildDataDisk(folder: string): Promise<{ disk: DemoDisk; files: n
   await makeExt4(root, tree, 'data')
   await rm(tree, { recursive: true })
 
-  const path = join(folder, 'disk-1.qcow2')
-  await copyIntoQcow2(truth, path)
-  const disk: DemoDisk = {
-    index: 1,
-    layout: 'MBR, ext4 and swap, mostly empty',
-    path,
-    format: 'qcow2',
-    sizeBytes: 8 * GIB,
-    truth,
-    root,
-  }
+  const disk: DemoDisk = { index: 1, layout: 'MBR, ext4 and swap, mostly empty', sizeBytes: 8 * GIB, truth, root }
   return { disk, files: 401, bytes: 48 * MIB }
+}
+
+/** What happens to the VM while its full backup is being taken: a database overwrites its own pages. Returns the bytes written. */
+export async function overwriteDatabase(vm: DemoVm): Promise<number> {
+  return overwriteExt4File(vm.disks[0].root, '/srv/database.bin', incompressibleBytes(16 * MIB, 11))
 }
 
 /** What happens to the VM between the two backups. */
@@ -104,9 +96,8 @@ export async function changeDemoVm(folder: string, vm: DemoVm): Promise<DemoChan
   await editExt4(system.root, [`write ${report} /srv/report-q4.bin`])
   await editExt4(system.root, ['rm /var/log/web.log'])
   await editExt4(system.root, ['rm /etc/motd', `write ${motd} /etc/motd`])
-  const zeroed = await zeroExt4File(system.root, '/srv/secret-plan.bin')
+  const zeroed = await overwriteExt4File(system.root, '/srv/secret-plan.bin', Buffer.alloc(24 * MIB))
   await editExt4(data.root, ['rm /orders/2026/order-7.json', `write ${motd} /orders/2026/note.txt`])
-  await copyIntoQcow2(data.truth, data.path)
   return [
     { description: 'disk 0: /srv/report-q4.bin is new', bytes: 6 * MIB },
     { description: 'disk 0: /etc/motd is rewritten', bytes: 13 },
@@ -140,9 +131,4 @@ async function partitionDisk(
   await runTool('/sbin/sfdisk', ['--quiet', image], { timeoutMs: 60_000, input: layout })
   // GPT keeps its second copy in the last 33 sectors; stay a MiB away from it.
   return { image, offsetBytes, sizeBytes: partitionBytes ?? sizeBytes - offsetBytes - MIB }
-}
-
-async function copyIntoQcow2(raw: string, qcow2: string): Promise<void> {
-  await rm(qcow2, { force: true })
-  await runTool('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', raw, qcow2], { timeoutMs: 600_000 })
 }

@@ -43,18 +43,22 @@ export async function listExt4Folder(partition: Ext4Partition, path: string): Pr
     .filter((name) => name !== '' && name !== '.' && name !== '..')
 }
 
-/** Overwrites a file's blocks with zeroes where they lie: what `shred -z` or a zeroing guest does. Returns the bytes zeroed. */
-export async function zeroExt4File(partition: Ext4Partition, path: string): Promise<number> {
+/**
+ * Overwrites a file's last blocks where they lie, as databases and `shred` do, with `content`, a whole number of blocks. What is more than
+ * the file holds is left out. Returns the bytes written.
+ */
+export async function overwriteExt4File(partition: Ext4Partition, path: string, content: Buffer): Promise<number> {
   const { stdout } = await runTool('/sbin/debugfs', ['-R', `blocks ${path}`, at(partition)], { timeoutMs: 60_000 })
   const blocks = stdout.trim().split(/\s+/).map(Number).filter(Number.isSafeInteger)
-  const zeroes = Buffer.alloc(BLOCK_BYTES)
+  const last = blocks.slice(-content.length / BLOCK_BYTES)
   const file = await open(partition.image, 'r+')
   try {
-    for (const block of blocks) await file.write(zeroes, 0, BLOCK_BYTES, partition.offsetBytes + block * BLOCK_BYTES)
+    for (const [index, block] of last.entries())
+      await file.write(content, index * BLOCK_BYTES, BLOCK_BYTES, partition.offsetBytes + block * BLOCK_BYTES)
   } finally {
     await file.close()
   }
-  return blocks.length * BLOCK_BYTES
+  return last.length * BLOCK_BYTES
 }
 
 /** Checks the file system read-only with e2fsck, which cannot be told an offset: the partition is cut out by the caller. Throws when it is not clean. */

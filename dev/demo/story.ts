@@ -5,17 +5,19 @@ import { HoldfastError } from '../../domain/errors.ts'
 import { runTool } from '../../tools/run-tool.ts'
 import { hasEnded } from './api-client.ts'
 import type { ApiClient, BackupView } from './api-client.ts'
-import { changeDemoVm, keepTruth } from './demo-vm.ts'
+import { changeDemoVm, keepTruth, overwriteDatabase } from './demo-vm.ts'
 import type { DemoVm } from './demo-vm.ts'
 import { checkExt4, listExt4Folder, readExt4File } from './ext4.ts'
 import { rateText, secondsText, sizeText } from './narrator.ts'
 import type { Narrator } from './narrator.ts'
+import type { VmPlatform } from './vm-platform.ts'
 
 export interface StoryStage {
   api: ApiClient
   narrator: Narrator
   vm: DemoVm
-  /** Holds the VM's images, the truth copies and the restored disks. */
+  platform: VmPlatform
+  /** Holds the VM's disks, the truth copies and the restored disks. */
   folder: string
   repositoryFolder: string
   /** Process id of the mover, to kill it; it changes when the supervisor starts another. */
@@ -28,7 +30,7 @@ const KILL_AT_BYTES = 96 * 1024 ** 2
 
 /** Runs the whole story. Returns whether every comparison held; throws when a step fails. */
 export async function tellStory(stage: StoryStage): Promise<boolean> {
-  const { narrator, vm } = stage
+  const { narrator, vm, platform } = stage
   const repositoryId = await registerRepository(stage)
   await registerVm(stage)
 
@@ -37,7 +39,9 @@ export async function tellStory(stage: StoryStage): Promise<boolean> {
   const full = await fullBackupWithCrash(stage, repositoryId)
 
   narrator.step('The VM lives on: files change, vanish and are overwritten with zeroes')
+  const beforeChanges = await keepTruth(vm, join(stage.folder, 'truth-between'))
   for (const change of await changeDemoVm(stage.folder, vm)) narrator.fact(describeChange(change))
+  for (const disk of vm.disks) await platform.writeDisk(disk, beforeChanges[disk.index]!)
   const truthOfIncremental = await keepTruth(vm, join(stage.folder, 'truth-incremental'))
 
   narrator.step('Incremental backup')
@@ -52,6 +56,7 @@ export async function tellStory(stage: StoryStage): Promise<boolean> {
     await restoreAndCompare(stage, full, 'full', truthOfFull),
     await restoreAndCompare(stage, incremental, 'incremental', truthOfIncremental),
     await lookInside(stage),
+    await lookForLeftovers(stage),
   ]
   return held.every(Boolean)
 }
@@ -68,15 +73,8 @@ async function registerRepository(stage: StoryStage): Promise<string> {
   return answer.repository_id
 }
 
-async function registerVm({ api, narrator, vm }: StoryStage): Promise<void> {
-  const disks = vm.disks.map((disk) => ({ path: disk.path, format: disk.format }))
-  await api.call('POST', '/vm-contexts', z.object({ success: z.literal(true) }), {
-    vm_name: vm.name,
-    source_type: 'disk-image',
-    disks,
-  })
-  narrator.fact(`VM ${vm.name}: ${vm.files} files, ${sizeText(vm.fileBytes)}`)
-  for (const disk of vm.disks) narrator.fact(`  disk ${disk.index}: ${sizeText(disk.sizeBytes)} ${disk.format}, ${disk.layout}`)
+async function registerVm({ api, narrator, vm, platform }: StoryStage): Promise<void> {
+  for (const line of await platform.register(api, vm)) narrator.fact(line)
 }
 
 async function fullBackupWithCrash(stage: StoryStage, repositoryId: string): Promise<string> {
@@ -97,7 +95,10 @@ async function fullBackupWithCrash(stage: StoryStage, repositoryId: string): Pro
   stage.narrator.fact(
     `kill -9 ${pid}: the mover dies after ${sizeText(midway.processed_bytes)} of ${sizeText(midway.total_bytes)}`,
   )
+  if (stage.platform.live) await writeMeanwhile(stage)
   const done = await finish(stage, backupId, started)
+  stage.narrator.fact(`${done.consistency}-consistent: ${done.consistency_reason}`)
+  for (const warning of done.warnings) stage.narrator.fact(`warning: ${warning.message}`)
   const resumed = done.disks.filter((disk) => disk.resumed_at_bytes > 0)
   for (const disk of resumed) {
     stage.narrator.fact(
@@ -106,6 +107,14 @@ async function fullBackupWithCrash(stage: StoryStage, repositoryId: string): Pro
   }
   if (resumed.length === 0) throw new HoldfastError('INTERNAL', 'No disk resumed from its journal after the mover was killed.')
   return backupId
+}
+
+/** What the guest writes after the snapshot must not be in the backup; the comparison with the truth would show it. */
+async function writeMeanwhile({ narrator, vm, platform, folder }: StoryStage): Promise<void> {
+  const before = await keepTruth(vm, join(folder, 'truth-meanwhile'))
+  const bytes = await overwriteDatabase(vm)
+  await platform.writeDisk(vm.disks[0], before[0]!)
+  narrator.fact(`the VM lives, and overwrites ${sizeText(bytes)} of its database, which this backup must not show`)
 }
 
 async function backUp(stage: StoryStage, repositoryId: string, type: 'full' | 'incremental'): Promise<string> {
@@ -140,7 +149,7 @@ async function finish(stage: StoryStage, backupId: string, started: number): Pro
   }
   const took = Date.now() - started
   stage.narrator.fact(
-    `${done.status} in ${secondsText(took)}: ${sizeText(done.total_bytes)} looked at, ${sizeText(done.bytes_transferred)} written, ${sizeText(done.size_bytes)} on disk (zstd)`,
+    `${done.status} in ${secondsText(took)}: ${sizeText(done.bytes_transferred)} of ${sizeText(done.total_bytes)} written, ${sizeText(done.size_bytes)} on disk (zstd)`,
   )
   return done
 }
@@ -197,6 +206,13 @@ async function lookInside(stage: StoryStage): Promise<boolean> {
   return (
     motd[0] === 'first light\n' && motd[1] === 'second light\n' && logs[0]!.includes('web.log') && !logs[1]!.includes('web.log')
   )
+}
+
+async function lookForLeftovers({ narrator, platform }: StoryStage): Promise<boolean> {
+  const found = await platform.leftovers()
+  for (const line of found) narrator.fact(`LEFT BEHIND: ${line}`)
+  if (platform.live && found.length === 0) narrator.fact('the domain is as it was: no backup job and no scratch file is left')
+  return found.length === 0
 }
 
 async function checkPartition(stage: StoryStage, image: string): Promise<void> {

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { GuestAgent } from '../../test/guest/agent.ts'
 import { startGuest, type Guest } from '../../test/guest/guest.ts'
 import { requireGuest } from '../../test/guest/guest-files.ts'
@@ -81,7 +81,7 @@ describe('backups of a guest that writes', () => {
     await backUp('full', MIB)
     const during = (await guest.console.synced()).filter(({ number }) => number > points[0]!.syncedAfter + 1)
     await annotate(`ms for a file and its sync: quiet ${figures(quiet)}; during a backup at 1 MiB/s ${figures(during)}`)
-    expect(during.length).toBeGreaterThan(20)
+    expect(during.length).toBeGreaterThan(10)
     // What would be a stall is seconds; busy machines need the rest of the margin.
     expect(quantile(during, 0.95)).toBeLessThan(5 * quantile(quiet, 0.95) + 500)
     await expectGuestGoesOn()
@@ -186,7 +186,12 @@ test('a guest restored as a new domain starts and finds its files', async () => 
   await backups.restore(backup, disks[0]!.writePath, 'qcow2')
   const { externalId } = await restorer.complete({ ...restore, disks }, {})
   expect(externalId).not.toBe(guest.uuid)
-  await guest.ask('destroy')
+  // One emulated processor at a time.
+  await guest.ask('suspend')
+  onTestFinished(async () => {
+    await libvirt.ask('destroy', externalId)
+    await guest.ask('resume')
+  })
   await restorer.start(externalId, {})
 
   const said = await new GuestAgent(libvirt, externalId).output('cat /run/damaged 2>/dev/null; cat /run/verified')
@@ -194,4 +199,18 @@ test('a guest restored as a new domain starts and finds its files', async () => 
   const highest = /\d+/.exec(said)?.[0]
   expect(Number(highest)).toBeGreaterThanOrEqual(syncedBefore)
   expect(Number(highest)).toBeLessThanOrEqual(syncedAfter + 1)
+})
+
+test('an agent that was killed costs consistency, not the backup', async () => {
+  await guest.agent.run(`sleep 1; kill -9 ${await guest.agentPid()}`)
+  await expect.poll(() => guest.ask('dumpxml'), { timeout: 30_000 }).toContain("state='disconnected'")
+  const request = { backupId: 'killed-agent', config: backups.config, parentChangeIds: {} }
+  const snapshot = await source.beginSnapshot(request, {})
+  try {
+    expect(snapshot.consistency).toBe('crash')
+    expect(snapshot.warnings).toContainEqual(expect.objectContaining({ code: 'consistency_reduced' }))
+    await guest.console.advances(3)
+  } finally {
+    await source.endSnapshot(backups.config, 'killed-agent', { outcome: 'abandoned', changeIdsInUse: [] }, {})
+  }
 })

@@ -5,7 +5,7 @@ import type { TransferStep } from './steps/step-input.ts'
 
 const transferred = z.object({ writtenBytes: z.number(), fileSizeBytes: z.number(), blocksSha256: z.string() })
 
-export function benchDisk(step: TransferStep, output: string): ManifestDisk {
+export function benchDisk(step: Pick<TransferStep, 'sizeBytes' | 'parent'>, output: string): ManifestDisk {
   const result = transferred.parse(JSON.parse(output))
   const parent = step.parent?.at(-1)
   return {

@@ -4,29 +4,37 @@
  * Disks are noisy, so every figure is taken in pairs (ours, theirs, ours, theirs …) and given as the median of the pairs' ratios.
  * Both sides end with the data on stable storage: `qemu-img convert` is followed by a sync. It runs twice: as people type it, which is what
  * the budgets are about, and with the options that suit this machine best, for honesty.
- * Options: `--size-mib N` (default 1024), `--rounds N` (default 5), `--folder PATH`.
+ * A running libvirt domain is backed up against virtnbdbackup, and its writes are timed while a repository is slow, where those are installed.
+ * Options: `--size-mib N` (default 1024), `--rounds N` (default 5), `--folder PATH`, `--only images|live`.
  */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { cpus, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { startPrivateLibvirt } from '../dev/private-libvirt.ts'
+import type { PrivateLibvirt } from '../dev/private-libvirt.ts'
 import type { ChainLink } from '../disks/chain.ts'
 import type { Compression } from '../domain/backup.ts'
 import { startQemuNbd } from '../tools/qemu-nbd.ts'
 import type { RunningTool } from '../tools/run-tool.ts'
 import { benchDisk } from './bench-disk.ts'
+import { benchLatency } from './live-latency.ts'
+import { benchLiveVm } from './live-vm.ts'
 import { measure } from './measure.ts'
 import type { Cost } from './measure.ts'
 import { printReport, summarize } from './report.ts'
 import type { Row } from './report.ts'
+import { pairs, runStep } from './runs.ts'
 import { changeSeededDisk, writeSeededDisk } from './seeded-disk.ts'
 import type { TransferStep } from './steps/step-input.ts'
+import { virtnbdbackupObstacle } from './virtnbdbackup.ts'
 
 const { values } = parseArgs({
   options: {
     'size-mib': { type: 'string', default: '1024' },
     rounds: { type: 'string', default: '5' },
     folder: { type: 'string' },
+    only: { type: 'string' },
   },
 })
 const sizeBytes = Number(values['size-mib']) * 1024 ** 2
@@ -38,21 +46,45 @@ const folder = await mkdtemp(join(resolve(values.folder ?? '.holdfast'), 'bench-
 const runFolder = await mkdtemp(join(tmpdir(), 'hf-bench-'))
 const sourceSocket = join(runFolder, 'source.sock')
 let server: RunningTool | undefined
+let libvirt: PrivateLibvirt | undefined
 
 /** Options of `qemu-img convert`. */
 const plain = ''
 const tuned = '-t none -m 16'
 type Manner = typeof plain | typeof tuned
 
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void cleanUp().finally(() => process.exit(130)))
 try {
   const rows: Row[] = []
-  for (const kind of ['mixed', 'incompressible'] as const) rows.push(...(await benchKind(kind)))
+  if (values.only !== 'live') for (const kind of ['mixed', 'incompressible'] as const) rows.push(...(await benchKind(kind)))
+  if (values.only !== 'images') rows.push(...(await benchLive()))
   printReport(rows)
   await writeResults(rows)
 } finally {
+  await cleanUp()
+}
+
+/** Domains outlive us unless they are told. */
+async function cleanUp(): Promise<void> {
   await server?.stop(5_000)
+  await libvirt?.stop()
   await rm(folder, { recursive: true, force: true })
   await rm(runFolder, { recursive: true, force: true })
+}
+
+async function benchLive(): Promise<Row[]> {
+  const obstacle = await virtnbdbackupObstacle(runFolder, folder)
+  if (obstacle !== null) {
+    console.log(`Skipped: the live VM against virtnbdbackup, because ${obstacle}.\n`)
+    return []
+  }
+  const scratchFolder = join(runFolder, 's')
+  await mkdir(scratchFolder)
+  libvirt = await startPrivateLibvirt(join(runFolder, 'l'))
+  const bench = { libvirt, folder, runFolder, scratchFolder, sizeBytes, rounds }
+  const rows = await benchLiveVm(bench)
+  await benchLatency(bench)
+  return rows
 }
 
 async function benchKind(kind: 'mixed' | 'incompressible'): Promise<Row[]> {
@@ -62,26 +94,31 @@ async function benchKind(kind: 'mixed' | 'incompressible'): Promise<Row[]> {
   await serve(disk)
   const full = await pairs(
     'full',
+    rounds,
     () => transfer('full', 'zstd', null),
     () => convertToQcow2('zstd', plain),
   )
   const fullTuned = await pairs(
     'full, tuned',
+    rounds,
     () => transfer('full', 'zstd', null),
     () => convertToQcow2('zstd', tuned),
   )
   const raw = await pairs(
     'full, uncompressed',
+    rounds,
     () => transfer('raw', 'none', null),
     () => convertToQcow2('none', plain),
   )
   const rawTuned = await pairs(
     'full, uncompressed, tuned',
+    rounds,
     () => transfer('raw', 'none', null),
     () => convertToQcow2('none', tuned),
   )
   const reading = await pairs(
     'reading',
+    rounds,
     () => transfer('raw', 'none', null),
     () => nbdcopyNowhere(),
   )
@@ -89,16 +126,19 @@ async function benchKind(kind: 'mixed' | 'incompressible'): Promise<Row[]> {
   const links = [base]
   const verify = await pairs(
     'verify',
-    () => step('verify', { links, runFolder, targetPath: '' }),
+    rounds,
+    () => runStep('verify', { links, runFolder, targetPath: '' }, folder),
     () => sha256(disk),
   )
   const restore = await pairs(
     'restore',
+    rounds,
     () => restoreRaw(links),
     () => convertToRaw(base, plain),
   )
   const restoreTuned = await pairs(
     'restore, tuned',
+    rounds,
     () => restoreRaw(links),
     () => convertToRaw(base, tuned),
   )
@@ -136,24 +176,6 @@ async function benchIncremental(kind: string, disk: string, base: ChainLink, ful
   return { what: `incremental, 1 % changed, ${kind}`, against: 'our full', ours, theirs: full, bytes: sizeBytes, budget }
 }
 
-async function pairs(
-  what: string,
-  ours: () => Promise<{ cost: Cost } | Cost>,
-  theirs: () => Promise<Cost>,
-): Promise<{ ours: Cost[]; theirs: Cost[] }> {
-  const result = { ours: [] as Cost[], theirs: [] as Cost[] }
-  for (let round = 0; round <= rounds; round += 1) {
-    const mine = await ours()
-    const other = await theirs()
-    // The first pair warms caches and is not counted.
-    if (round === 0) continue
-    result.ours.push('cost' in mine ? mine.cost : mine)
-    result.theirs.push(other)
-  }
-  console.error(`  ${what}: measured`)
-  return result
-}
-
 async function serve(disk: string): Promise<void> {
   await server?.stop(5_000)
   server = await startQemuNbd({
@@ -176,14 +198,8 @@ async function transfer(
   await rm(target, { recursive: true, force: true })
   await mkdir(target, { recursive: true })
   const input: TransferStep = { sourceSocket, sizeBytes, folder: target, backupId, compression, parent, runFolder }
-  const cost = await step('transfer', input)
+  const cost = await runStep('transfer', input, folder)
   return { cost, link: { backupId, folder: target, disk: benchDisk(input, cost.output) } }
-}
-
-async function step(name: string, input: object): Promise<Cost> {
-  const script = resolve(import.meta.dirname, 'steps', `${name}.ts`)
-  // A mover's code is compiled once, not for each disk.
-  return measure('node', [script, JSON.stringify(input)], { NODE_COMPILE_CACHE: join(folder, 'compiled') })
 }
 
 /** Ends with the data on stable storage, as our side does. `options` are words for the shell, never data. */
@@ -217,7 +233,7 @@ async function sha256(disk: string): Promise<Cost> {
 async function restoreRaw(links: ChainLink[]): Promise<Cost> {
   const targetPath = join(folder, 'restored.raw')
   await rm(targetPath, { force: true })
-  return step('restore', { links, runFolder, targetPath })
+  return runStep('restore', { links, runFolder, targetPath }, folder)
 }
 
 function atMost(ratio: number, text = `≤ ${ratio.toFixed(1)}×`): NonNullable<Row['budget']> {

@@ -9,6 +9,8 @@ export interface Row {
   theirs: Cost[]
   /** Bytes of disk that one run dealt with. */
   bytes: number
+  /** Bytes that the backups take, where that tells something. */
+  stored?: { ours: number; theirs: number }
   /** The budget, and whether the median ratio keeps it; absent where none is set. */
   budget?: { text: string; holds: (row: Summary) => boolean }
 }
@@ -40,7 +42,7 @@ export function printReport(rows: readonly Row[]): void {
   for (const line of table) console.log(line.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  '))
 }
 
-const headings = ['what', 'against', 'wall s', 'ratio', 'MiB/s', 'CPU s', 'peak MiB', 'budget']
+const headings = ['what', 'against', 'wall s', 'ratio', 'MiB/s', 'CPU s', 'peak MiB', 'stored MiB', 'budget']
 
 /** Pairs read "ours / theirs". */
 function cells(row: Row): string[] {
@@ -54,6 +56,7 @@ function cells(row: Row): string[] {
     (row.bytes / 1024 ** 2 / ours.wallSeconds).toFixed(0),
     `${ours.cpuSeconds.toFixed(1)} / ${theirs.cpuSeconds.toFixed(1)}`,
     `${mib(ours.peakMemoryBytes)} / ${mib(theirs.peakMemoryBytes)}`,
+    row.stored ? `${mib(row.stored.ours)} / ${mib(row.stored.theirs)}` : '',
     row.budget ? `${row.budget.text}: ${row.budget.holds(summary) ? 'held' : 'MISSED'}` : '',
   ]
 }

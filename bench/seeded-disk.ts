@@ -27,16 +27,22 @@ export async function writeSeededDisk(path: string, sizeBytes: number, kind: 'mi
 /** Overwrites about `share` of the disk in runs of 1 MiB spread over it, with other bytes than before. Returns the bytes changed. */
 export async function changeSeededDisk(path: string, sizeBytes: number, share: number, generation: number): Promise<number> {
   const random = createCipheriv('aes-128-ctr', Buffer.alloc(16, 100 + generation), Buffer.alloc(16))
-  const runs = Math.max(1, Math.round((sizeBytes * share) / MIB))
-  const stride = Math.floor(sizeBytes / MIB / runs)
+  const offsets = changedOffsets(sizeBytes, share)
   const file = await open(path, 'r+')
   try {
-    for (let run = 0; run < runs; run += 1) await file.write(random.update(Buffer.alloc(MIB)), 0, MIB, run * stride * MIB)
+    for (const offset of offsets) await file.write(random.update(Buffer.alloc(MIB)), 0, MIB, offset)
     await file.sync()
   } finally {
     await file.close()
   }
-  return runs * MIB
+  return offsets.length * MIB
+}
+
+/** Where {@link changeSeededDisk} writes: the beginnings of its runs, 1 MiB each. */
+export function changedOffsets(sizeBytes: number, share: number): number[] {
+  const runs = Math.max(1, Math.round((sizeBytes * share) / MIB))
+  const stride = Math.floor(sizeBytes / MIB / runs)
+  return Array.from({ length: runs }, (_, run) => run * stride * MIB)
 }
 
 function text(seed: number): Buffer {

@@ -1,4 +1,4 @@
-/** Restores one disk to a raw file. */
+/** Restores one disk to a file. */
 import { restoreDiskTo } from '../../disks/restore.ts'
 import { stepArgument } from './step-input.ts'
 import type { ReadStep } from './step-input.ts'
@@ -9,7 +9,7 @@ const result = await restoreDiskTo(
     restoreId: 'bench',
     links: step.links,
     targetPath: step.targetPath,
-    targetFormat: 'raw',
+    targetFormat: step.targetFormat ?? 'raw',
     runFolder: step.runFolder,
     checkpointIntervalMs: 5_000,
     checkpointIntervalBytes: 1024 ** 3,

@@ -14,10 +14,24 @@ export interface TransferStep {
   runFolder: string
 }
 
+/** One disk of a running libvirt domain, from the freeze to the end of the snapshot. */
+export interface LiveStep extends Omit<TransferStep, 'sourceSocket' | 'sizeBytes'> {
+  uri: string
+  scratchFolder: string
+  uuid: string
+  /** Change ID of the parent; `null` for a full. */
+  parentChangeId: string | null
+  /** `abandoned` leaves the domain as it was, so that another tool finds no checkpoint of ours. */
+  outcome: 'published' | 'abandoned'
+  rateLimitBytesPerSecond: number | null
+}
+
 export interface ReadStep {
   links: ChainLink[]
   runFolder: string
   targetPath: string
+  /** Of a restore. Default `raw`. */
+  targetFormat?: 'raw' | 'qcow2'
 }
 
 /** The JSON argument; the bench itself wrote it, so it is what the step says it is. */

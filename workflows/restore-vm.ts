@@ -6,7 +6,7 @@
  * them, which is the point of no return: before it, every failure and every cancellation removes what was written and leaves originals
  * untouched; after it, the restore completes.
  */
-import { CancellationScope, setCurrentDetails, workflowInfo } from '@temporalio/workflow'
+import { CancelledFailure, CancellationScope, setCurrentDetails, workflowInfo } from '@temporalio/workflow'
 import { diskRestoreId } from '../domain/restore.ts'
 import type { PlannedDisk, RestoredVm } from '../sources/source.ts'
 import type { RestoreVmRequest } from '../temporal/operations.ts'
@@ -35,14 +35,19 @@ export async function restoreVm(input: RestoreVmInput): Promise<RestoredVm> {
     await writeDisks(input, patience, disks)
     return await CancellationScope.nonCancellable(() => makeVm(input, patience, undo, held))
   } catch (error) {
-    const report = failureOf(error)
-    await endUnfinished(restoreId, isCancelled(error) ? 'cancelled' : 'failed', report, [undo, held]).finally(() =>
-      gate.refuse(report),
-    )
-    throw isCancelled(error) ? error : asApplicationFailure(report, error)
+    const cancelled = wasCancelled(error)
+    const report = failureOf(cancelled ?? error)
+    await endUnfinished(restoreId, cancelled ? 'cancelled' : 'failed', report, [undo, held]).finally(() => gate.refuse(report))
+    throw cancelled ?? asApplicationFailure(report, error)
   } finally {
     await gate.allAnswered()
   }
+}
+
+/** A mover that dies while a step is being cancelled makes a time-out of it: what somebody asked for is still what happened. */
+function wasCancelled(error: unknown): unknown {
+  if (isCancelled(error)) return error
+  return CancellationScope.current().consideredCancelled ? new CancelledFailure('The restore was cancelled.') : undefined
 }
 
 /** Pins the backup, locks an original, finds out where the disks go, and only then records the restore. */

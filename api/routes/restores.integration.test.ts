@@ -1,4 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { recordRestoreProgress } from '../../db/queries/disk-progress.ts'
+import { endRestore } from '../../db/queries/restore-records.ts'
+import { insertVmRestore, noteDiskBegins, noteRestoredVm } from '../../db/queries/vm-restore-records.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import { createTestApi } from '../../test/api-app.ts'
 import type { TestApi } from '../../test/api-app.ts'
@@ -156,6 +159,170 @@ describe('starting', () => {
     })
     const { status, body } = await api.call('POST', '/backups/backup-1/restore', { body: request })
     expect([status, body.error_code]).toEqual([409, 'RESTORE_TARGET_EXISTS'])
+  })
+})
+
+describe('starting that of a whole VM', () => {
+  const asNew = { target: 'libvirt', source_id: 'source-1', vm_name: 'web <&> 2', disk_folder: '/restored' }
+
+  beforeAll(async () => {
+    const { catalog } = api
+    const config = JSON.stringify({ uri: 'qemu:///system' })
+    await catalog
+      .insertInto('sources')
+      .values({ id: 'source-1', name: 'lab', source_type: 'libvirt', config, host_id: 'local' })
+      .execute()
+    await catalog
+      .insertInto('vm_contexts')
+      .values({
+        context_id: 'ctx-live',
+        vm_name: ' Live "1"',
+        source_type: 'libvirt',
+        config: '{}',
+        host_id: 'local',
+        source_id: 'source-1',
+      })
+      .execute()
+    const live = { vm_context_id: 'ctx-live', vm_name: 'live', repository_id: 'repo-1' }
+    await insertBackup(catalog, { ...live, id: 'backup-live' })
+    for (const disk of [0, 1]) await insertBackupDisk(catalog, 'backup-live', disk)
+  })
+
+  const start = (body: object, as: 'admin' | 'operator' = 'admin') =>
+    api.call('POST', '/backups/backup-live/restore', { body, as })
+
+  test('as a new one: disconnected, not started and with all disks, unless told otherwise', async () => {
+    const { status, body } = await start(asNew)
+    expect([status, body]).toEqual([
+      202,
+      {
+        success: true,
+        restore_id: expect.stringMatching(/^restore-/),
+        backup_id: 'backup-live',
+        target: 'libvirt',
+        source_id: 'source-1',
+        vm_name: 'web <&> 2',
+        status: 'started',
+        created_at: '2026-03-01T12:00:00.000Z',
+        message: 'Restore started.',
+      },
+    ])
+    await start({ ...asNew, disks: [1], connect_network: true, start: true })
+    const target = { type: 'libvirt', sourceId: 'source-1', vmName: 'web <&> 2', diskFolder: '/restored' }
+    expect(api.operations.calls.map(({ args }) => args[0])).toMatchObject([
+      { diskIndexes: [0, 1], target: { ...target, connectNetwork: false, start: false } },
+      { diskIndexes: [1], target: { ...target, connectNetwork: true, start: true } },
+    ])
+  })
+
+  test('over the original, when its exact name confirms it', async () => {
+    const { status, body } = await start({ target: 'original', confirm: ' Live "1"' })
+    expect([status, body]).toMatchObject([202, { target: 'original', vm_name: ' Live "1"' }])
+    const target = { type: 'original', sourceId: 'source-1', vmName: ' Live "1"', vmContextId: 'ctx-live' }
+    expect(api.operations.calls.map(({ args }) => args[0])).toMatchObject([{ diskIndexes: [0, 1], target }])
+  })
+
+  test.each([
+    ['no confirmation', { target: 'original' }, 400, 'RESTORE_NOT_CONFIRMED'],
+    ['an empty one', { target: 'original', confirm: '' }, 400, 'RESTORE_NOT_CONFIRMED'],
+    ['nearly the name', { target: 'original', confirm: 'Live "1"' }, 400, 'RESTORE_NOT_CONFIRMED'],
+    ['another case', { target: 'original', confirm: ' live "1"' }, 400, 'RESTORE_NOT_CONFIRMED'],
+    ['a confirmation of no text', { target: 'original', confirm: true }, 400, 'INVALID_REQUEST'],
+    ['fields of the other kind', { ...asNew, confirm: 'x' }, 400, 'INVALID_REQUEST'],
+    ['fields of a disk', { ...asNew, disk_index: 0, target_path: '/x/y' }, 400, 'INVALID_REQUEST'],
+    ['a name with a slash', { ...asNew, vm_name: 'a/b' }, 400, 'INVALID_REQUEST'],
+    ['a name with a line break', { ...asNew, vm_name: 'a\nb' }, 400, 'INVALID_REQUEST'],
+    ['a blank name', { ...asNew, vm_name: '  ' }, 400, 'INVALID_REQUEST'],
+    ['a name of too many bytes', { ...asNew, vm_name: 'ü'.repeat(101) }, 400, 'INVALID_REQUEST'],
+    ['a disk twice', { ...asNew, disks: [0, 0] }, 400, 'INVALID_REQUEST'],
+    ['no disk at all', { ...asNew, disks: [] }, 400, 'INVALID_REQUEST'],
+    ['a disk that is not there', { ...asNew, disks: [0, 7] }, 404, 'DISK_NOT_FOUND'],
+    ['a relative folder', { ...asNew, disk_folder: 'restored' }, 400, 'RESTORE_TARGET_INVALID'],
+    ['a folder in a repository', { ...asNew, disk_folder: '/srv/repo-1/vms' }, 400, 'RESTORE_TARGET_INVALID'],
+    ['an unknown source', { ...asNew, source_id: 'source-0' }, 404, 'SOURCE_CONNECTION_NOT_FOUND'],
+  ])('refuses %s', async (_what, body, status, code) => {
+    const answer = await start(body)
+    expect([answer.status, answer.body.error_code]).toEqual([status, code])
+    expect(api.operations.calls).toEqual([])
+  })
+
+  test('over a VM that is no libvirt domain: RESTORE_TARGET_INVALID', async () => {
+    const body = { target: 'original', confirm: 'web' }
+    const answer = await api.call('POST', '/backups/backup-1/restore', { body })
+    expect([answer.status, answer.body.error_code]).toEqual([400, 'RESTORE_TARGET_INVALID'])
+  })
+
+  test('is for admins', async () => {
+    expect((await start(asNew, 'operator')).status).toBe(403)
+    expect(api.operations.calls).toEqual([])
+  })
+
+  test('starts once under one key', async () => {
+    const headers = { 'Idempotency-Key': 'vm-1' }
+    const once = await api.call('POST', '/backups/backup-live/restore', { body: asNew, headers })
+    const again = await api.call('POST', '/backups/backup-live/restore', { body: asNew, headers })
+    expect(again.body).toEqual(once.body)
+    expect(api.operations.calls).toHaveLength(1)
+    const other = await api.call('POST', '/backups/backup-live/restore', { body: { ...asNew, start: true }, headers })
+    expect(other.body.error_code).toBe('IDEMPOTENCY_CONFLICT')
+  })
+
+  test('is shown with each disk, and their sum', async () => {
+    const target = {
+      type: 'libvirt',
+      sourceId: 'source-1',
+      vmName: 'two',
+      diskFolder: '/restored',
+      connectNetwork: false,
+      start: false,
+    } as const
+    const disk = { sizeBytes: 1000, format: 'qcow2' } as const
+    await insertVmRestore(api.catalog, {
+      restoreId: 'restore-vm',
+      backupId: 'backup-live',
+      vmName: 'live',
+      target,
+      workflowId: 'restore:restore-vm',
+      disks: [0, 1].map((index) => ({
+        ...disk,
+        index,
+        path: `/restored/two-${index}`,
+        writePath: `/restored/two-${index}.holdfast-restore-vm`,
+      })),
+    })
+    await noteDiskBegins(api.catalog, 'restore-vm/disk-0')
+    await recordRestoreProgress(api.catalog, {
+      restoreId: 'restore-vm/disk-0',
+      processedBytes: 500,
+      totalBytes: 1000,
+      ratePerSecond: 50,
+      resumedAtBytes: 0,
+    })
+    const expected = {
+      restore_id: 'restore-vm',
+      target: 'libvirt',
+      target_vm_name: 'two',
+      status: 'running',
+      total_bytes: 2000,
+      processed_bytes: 500,
+      progress_percent: 25,
+      eta_seconds: 30,
+      external_id: null,
+      disks: [
+        { disk_index: 0, target_path: '/restored/two-0', status: 'running', progress_percent: 50, eta_seconds: 10 },
+        { disk_index: 1, target_path: '/restored/two-1', status: 'pending', progress_percent: 0 },
+      ],
+    }
+    expect((await api.call('GET', '/restores/restore-vm')).body).toMatchObject({ ...expected, restore: expected })
+    const { body } = await api.call<RestoreList>('GET', '/restores?backup_id=backup-live')
+    expect(body).toMatchObject({ total_count: 1, restores: [expected] })
+    expect((await api.call('GET', `/restores/${encodeURIComponent('restore-vm/disk-0')}`)).status).toBe(400)
+
+    await noteRestoredVm(api.catalog, 'restore-vm', { externalId: 'uuid-1', warnings: ['no NVRAM'] })
+    await endRestore(api.catalog, { restoreId: 'restore-vm', state: 'completed' })
+    const done = { status: 'completed', progress_percent: 100, external_id: 'uuid-1', warnings: ['no NVRAM'] }
+    expect((await api.call('GET', '/restores/restore-vm')).body).toMatchObject(done)
+    await api.catalog.deleteFrom('restore_jobs').where('backup_id', '=', 'backup-live').execute()
   })
 })
 

@@ -72,7 +72,7 @@ const refusals: readonly [RegExp, ErrorCode, string][] = [
     'Another operation holds this VM.',
   ],
   [
-    /failed to connect|cannot recv data|connection reset|end of file|client socket is closed|disconnected|^virsh backup-begin ended with 137$/i,
+    /failed to connect|cannot recv data|connection reset|end of file|client socket is closed|disconnected|did not answer in time/i,
     'SOURCE_UNAVAILABLE',
     'libvirt did not answer.',
   ],

@@ -21,6 +21,8 @@ export interface BeginScript {
   backupXml: (outcome: FreezeOutcome) => string
   checkpointXml: string | null
   limits?: BeginLimits
+  /** Of the programs that the script runs; for tests. */
+  env?: Record<string, string>
 }
 
 /** Seconds for each call. */
@@ -47,7 +49,7 @@ export async function runBeginScript(script: BeginScript): Promise<BegunScript> 
 }
 
 async function run(uri: string, script: BeginScript): Promise<BegunScript> {
-  const { uuid, freeze, backupXml, checkpointXml, limits = BEGIN_LIMITS } = script
+  const { uuid, freeze, backupXml, checkpointXml, limits = BEGIN_LIMITS, env } = script
   const asked = freeze === true
   const backups = asked
     ? (['frozen', 'refused', 'silent'] as const).map((outcome) => backupXml(outcome))
@@ -55,7 +57,7 @@ async function run(uri: string, script: BeginScript): Promise<BegunScript> {
   const seconds = [limits.freezeS, limits.beginS, limits.thawS].map(String)
   let said = ''
   const args = ['-c', SCRIPT, 'sh', uri, uuid, asked ? 'frozen' : freeze, ...seconds, checkpointXml ?? '', ...backups]
-  const tool = startTool('sh', args, { dieWithParent: false, ownSession: true, onOutput: (text) => (said += text) })
+  const tool = startTool('sh', args, { dieWithParent: false, ownSession: true, env, onOutput: (text) => (said += text) })
   const { exitCode } = await tool.exited
   const report = /^outcome=(\S+) begun=(\d+) thawed=(\w+)\n([\s\S]*)$/.exec(said)
   if (exitCode !== 0 || !report) {
@@ -64,8 +66,16 @@ async function run(uri: string, script: BeginScript): Promise<BegunScript> {
     })
   }
   const [, outcome = '', begun, thawed, words = ''] = report
-  const failure = begun === '0' ? null : words.trim() || `virsh backup-begin ended with ${begun}`
-  return { outcome: freezeOutcomeOf(outcome), failure, thawed: thawed !== 'no' }
+  return { outcome: freezeOutcomeOf(outcome), failure: failureOf(begun, words.trim()), thawed: thawed !== 'no' }
+}
+
+/** Of a begin that took too long; it may still have begun. */
+export const BEGIN_TIMED_OUT = 'libvirt did not answer in time'
+
+function failureOf(exitCode: string | undefined, words: string): string | null {
+  if (exitCode === '0') return null
+  // What `timeout` ends with, and what the shell says of it ("Killed") helps nobody.
+  return exitCode === '137' ? BEGIN_TIMED_OUT : words || `virsh ended with ${exitCode}`
 }
 
 /** `INTERNAL` for a word that is none. */

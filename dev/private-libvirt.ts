@@ -30,7 +30,8 @@ export async function libvirtObstacle(folder: string): Promise<string | null> {
     try {
       await runTool(program, ['--version'], { timeoutMs: 30_000 })
     } catch (error) {
-      if (error instanceof HoldfastError && error.code === 'TOOL_MISSING') return `${program} is not installed`
+      if (error instanceof HoldfastError && error.code === 'TOOL_MISSING')
+        return `${program} is not installed ("npm run bootstrap -- --tests" installs it)`
       throw error
     }
   }

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import type { Selectable } from 'kysely'
 import { expect } from 'vitest'
 import type { BackupJobsTable } from '../db/schema.ts'
-import { backupIdFor } from '../domain/ids.ts'
+import { backupIdFor, vmFolderName } from '../domain/ids.ts'
 import type { BackupAdmission, StartBackupRequest } from '../temporal/operations.ts'
 import { noise } from './disk-backups.ts'
 import type { HoldfastProcesses } from './holdfast-processes.ts'
@@ -32,36 +32,45 @@ export interface Scenario {
   reached(backupId: string, processedBytes: number): Promise<void>
 }
 
-/** Registers both. Disks are filled with what does not compress. */
+/** A VM of image files, filled with what does not compress, and a repository; registers both. */
 export async function createScenario(holdfast: HoldfastProcesses, diskSizesBytes: number[]): Promise<Scenario> {
-  const { catalog, operations, home, client } = holdfast
+  const { operations, home } = holdfast
   const unique = randomBytes(4).toString('hex')
-  const vmContextId = `ctx-${unique}`
-  const vmName = `vm-${unique}`
-  const repositoryId = `repo-${unique}`
-  const repositoryPath = join(home, repositoryId)
-  const images = diskSizesBytes.map((_, index) => join(home, `${vmName}-${index}.raw`))
+  const vm = { vmContextId: `ctx-${unique}`, vmName: `vm-${unique}` }
+  const images = diskSizesBytes.map((_, index) => join(home, `${vm.vmName}-${index}.raw`))
   for (const [index, path] of images.entries()) await writeFile(path, noise(diskSizesBytes[index]!, index + 1))
-  await mkdir(repositoryPath)
-  await operations.registerRepository({
-    repositoryId,
-    name: repositoryId,
-    type: 'local',
-    hostId: 'local',
-    config: { path: repositoryPath },
-  })
   const disks = images.map((path, index) => ({ key: `disk-${index}`, label: `disk ${index}`, format: 'raw', path }))
-  await operations.registerVm({ contextId: vmContextId, vmName, sourceType: 'disk-image', hostId: 'local', config: { disks } })
+  const registration = { sourceType: 'disk-image', hostId: 'local', config: { disks } } as const
+  await operations.registerVm({ contextId: vm.vmContextId, vmName: vm.vmName, ...registration })
+  const repository = await registerRepository(holdfast)
+  return { ...vm, ...repository, images, ...stepsOf(holdfast, { ...vm, ...repository }) }
+}
 
+/** A local repository in the home folder. */
+export async function registerRepository({
+  operations,
+  home,
+}: HoldfastProcesses): Promise<Pick<Scenario, 'repositoryId' | 'repositoryPath'>> {
+  const repositoryId = `repo-${randomBytes(4).toString('hex')}`
+  const repositoryPath = join(home, repositoryId)
+  await mkdir(repositoryPath)
+  const place = { type: 'local', hostId: 'local', config: { path: repositoryPath } } as const
+  await operations.registerRepository({ repositoryId, name: repositoryId, ...place })
+  return { repositoryId, repositoryPath }
+}
+
+export type BackupSteps = Pick<Scenario, 'start' | 'backUp' | 'ended' | 'verify' | 'folderOf' | 'reached'>
+
+/** What tests do with a VM, whatever it comes from. */
+export function stepsOf(
+  { catalog, operations, client }: HoldfastProcesses,
+  vm: Pick<Scenario, 'vmContextId' | 'vmName' | 'repositoryId' | 'repositoryPath'>,
+): BackupSteps {
+  const { vmContextId, vmName, repositoryId, repositoryPath } = vm
   const rowOf = (backupId: string) =>
     catalog.selectFrom('backup_jobs').selectAll().where('id', '=', backupId).executeTakeFirstOrThrow()
 
-  const scenario: Scenario = {
-    vmContextId,
-    vmName,
-    repositoryId,
-    repositoryPath,
-    images,
+  const steps: BackupSteps = {
     start: (change = {}) =>
       operations.startBackup({
         backupId: backupIdFor(vmName, new Date(), randomBytes(3).toString('hex')),
@@ -73,8 +82,8 @@ export async function createScenario(holdfast: HoldfastProcesses, diskSizesBytes
         ...change,
       }),
     async backUp(change) {
-      const { backupId } = await scenario.start(change)
-      return scenario.ended(backupId)
+      const { backupId } = await steps.start(change)
+      return steps.ended(backupId)
     },
     async ended(backupId) {
       await expect.poll(() => rowOf(backupId), { timeout: 90_000, interval: 100 }).toSatisfy(hasEnded)
@@ -90,14 +99,14 @@ export async function createScenario(holdfast: HoldfastProcesses, diskSizesBytes
       await client.workflow.getHandle(workflowId).result()
       return rowOf(backupId)
     },
-    folderOf: (backupId) => join(repositoryPath, 'vms', `${vmName}--${vmContextId.slice(-8)}`, backupId),
+    folderOf: (backupId) => join(repositoryPath, 'vms', vmFolderName(vmName, vmContextId), backupId),
     async reached(backupId, processedBytes) {
       await expect
         .poll(async () => (await rowOf(backupId)).processed_bytes, { timeout: 60_000, interval: 50 })
         .toBeGreaterThanOrEqual(processedBytes)
     },
   }
-  return scenario
+  return steps
 }
 
 function hasEnded(row: Selectable<BackupJobsTable>): boolean {

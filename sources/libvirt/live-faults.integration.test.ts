@@ -102,7 +102,7 @@ describe('QEMU and libvirt that fail', () => {
     const disk = await open(snapshot)
     if (how === 'killed') await domain.crash()
     else await domain.shutDown()
-    await expect(readOpenDisk(disk, null)).rejects.toThrow()
+    await expect(readOpenDisk(disk, null)).rejects.toMatchObject({ code: expect.stringMatching(/^NBD_/) })
     await expect(disk.close()).rejects.toMatchObject(changed)
     await expect(open(snapshot, 1)).rejects.toMatchObject(changed)
     // It starts again and the old snapshot is not taken for a new one's.

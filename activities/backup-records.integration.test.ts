@@ -15,7 +15,9 @@ test('a VM that has vanished is refused whoever asks, and the request is on reco
   const steps = createBackupRecordActivities({ catalog })
   const request = { backupId: 'backup-1', vmContextId: 'ctx-gone', repositoryId: 'repo-1', workflowId: 'vm-chain:ctx-gone' }
   const asked = { ...request, backupType: 'full', compression: 'zstd', rateLimitBytesPerSecond: null } as const
-  const refusal: unknown = await new MockActivityEnvironment().run(() => steps.recordBackup(asked)).catch((error: unknown) => error)
+  const refusal: unknown = await new MockActivityEnvironment()
+    .run(() => steps.recordBackup(asked))
+    .catch((error: unknown) => error)
   expect(refusal).toBeInstanceOf(ApplicationFailure)
   expect(refusal).toMatchObject({ type: 'SOURCE_NOT_FOUND', nonRetryable: true })
   expect(await catalog.selectFrom('backup_jobs').select('status').executeTakeFirst()).toEqual({ status: 'pending' })

@@ -95,7 +95,7 @@ async function decide(
   }
   const tracking = await trackingSince(Object.fromEntries(manifest.disks.map((disk) => [disk.key, disk.change_id])))
   const chainBackup = asChainBackup(manifest)
-  const decisions = disks.map((disk) => ({ disk, ...decideDisk(disk, chainBackup, tracking[disk.key] ?? notTracked) }))
+  const decisions = disks.map((disk) => ({ disk, ...decideDisk(disk, chainBackup, tracking[disk.key] ?? notTracked, disks) }))
   const lasting = decisions.find((one) => one.backupType === 'full')
   if (lasting && decisions.every((one) => one.backupType === 'full')) {
     // Nothing would build on the parent, so it is no parent.

@@ -88,16 +88,26 @@ describe('what one disk becomes', () => {
   })
 
   test('an incremental on the parent disk of its key, wherever that stood, also when it has grown', () => {
-    expect(decideDisk({ index: 0, key: 'vdb', sizeBytes: 2000 }, parent, tracked)).toEqual({
+    expect(decideDisk({ index: 0, key: 'vdb', sizeBytes: 2000 }, parent, tracked, parent.disks)).toEqual({
       backupType: 'incremental',
       parentDiskIndex: 1,
     })
-    expect(decideDisk({ index: 0, key: 'vda', sizeBytes: 1001 }, parent, tracked)).toMatchObject({ backupType: 'incremental' })
+    expect(decideDisk({ index: 0, key: 'vda', sizeBytes: 1001 }, parent, tracked, parent.disks)).toMatchObject({
+      backupType: 'incremental',
+    })
   })
 
   test('an incremental that is read whole where nothing tracks it', () => {
     const untracked: Tracking = { state: 'untracked', detail: 'raw' }
-    expect(decideDisk({ index: 0, key: 'vda', sizeBytes: 1000 }, parent, untracked)).toMatchObject({ backupType: 'incremental' })
+    expect(decideDisk({ index: 0, key: 'vda', sizeBytes: 1000 }, parent, untracked, parent.disks)).toMatchObject({
+      backupType: 'incremental',
+    })
+  })
+
+  test('a disk that moved another from its place was added, not put in its stead', () => {
+    const added = { index: 0, key: 'sda', sizeBytes: 1 }
+    const present = [added, { index: 1, key: 'vda', sizeBytes: 1000 }]
+    expect(decideDisk(added, parent, tracked, present)).toMatchObject({ fullReason: 'disk_added' })
   })
 
   test.each([
@@ -117,7 +127,7 @@ describe('what one disk becomes', () => {
     // What the disk is counts before what is known of its changes.
     ['disk_shrunk', { index: 0, key: 'vda', sizeBytes: 999 }, { state: 'lost', fullReason: 'bitmap_lost', detail: 'x' }],
   ] as const)('a full for itself alone: %s', (fullReason, disk, tracking) => {
-    const decision = decideDisk(disk, parent, tracking)
+    const decision = decideDisk(disk, parent, tracking, [disk])
     expect(decision).toMatchObject({ backupType: 'full', fullReason })
     expect(decision).toHaveProperty('detail', expect.stringMatching(/./))
   })

@@ -99,11 +99,20 @@ export function decideBackup(requested: BackupType, newestFirst: readonly ChainB
   return { backupType: 'incremental', parentBackupId: newest.id, chainLength: chain.length + 1 }
 }
 
-/** What one disk of an incremental backup becomes: a disk that cannot continue its chain is a full for itself alone. */
-export function decideDisk(disk: ChainDisk, parent: ChainBackup, tracking: Tracking): DiskDecision {
+/**
+ * What one disk of an incremental backup becomes: a disk that cannot continue its chain is a full for itself alone.
+ * @param present all disks that the VM has now, `disk` among them.
+ */
+export function decideDisk(
+  disk: ChainDisk,
+  parent: ChainBackup,
+  tracking: Tracking,
+  present: readonly ChainDisk[],
+): DiskDecision {
   const same = parent.disks.find((candidate) => candidate.key === disk.key)
   if (!same) {
-    const replaced = parent.disks.some((candidate) => candidate.index === disk.index)
+    const predecessor = parent.disks.find((candidate) => candidate.index === disk.index)
+    const replaced = predecessor !== undefined && !present.some((candidate) => candidate.key === predecessor.key)
     const what = replaced ? 'replaced another' : 'was added'
     return { backupType: 'full', fullReason: replaced ? 'disk_replaced' : 'disk_added', detail: `disk "${disk.key}" ${what}` }
   }

@@ -5,14 +5,7 @@
  * instant and copied side by side; one that fails stops the others. Then the backup is published by one rename, which is the point
  * of no return: before it, every failure and every cancellation leaves nothing behind; after it, the backup completes.
  */
-import {
-  CancellationScope,
-  isCancellation,
-  log,
-  setCurrentDetails,
-  upsertSearchAttributes,
-  workflowInfo,
-} from '@temporalio/workflow'
+import { CancellationScope, log, setCurrentDetails, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow'
 import type { BackupPlan } from '../activities/admission.ts'
 import type { DiskOutcome } from '../activities/transfers.ts'
 import type { BackupAdmission, StartBackupRequest } from '../temporal/operations.ts'
@@ -21,6 +14,7 @@ import type { HostPatience } from './activity-options.ts'
 import { AdmissionGate } from './admission.ts'
 import { backUpDisks } from './backup-disks.ts'
 import { describeBackup } from './backup-story.ts'
+import { cancellationBehind } from './cancellation.ts'
 import { Compensations } from './compensation.ts'
 import { asApplicationFailure, failureOf } from './failure.ts'
 import type { FailureReport } from './failure.ts'
@@ -54,9 +48,10 @@ export async function backupVm(input: BackupVmInput): Promise<BackupVmResult> {
     upsertSearchAttributes([{ key: stateKey, value: 'completed' }])
     return { backupId, backupType: plan.admission.backupType, disks: plan.disks.length }
   } catch (error) {
-    const report = failureOf(error)
-    await endUnpublished(input, isCancellation(error) ? 'cancelled' : 'failed', report, undo).finally(() => gate.refuse(report))
-    throw isCancellation(error) ? error : asApplicationFailure(report, error)
+    const cancelled = cancellationBehind(error, 'The backup')
+    const report = failureOf(cancelled ?? error)
+    await endUnpublished(input, cancelled ? 'cancelled' : 'failed', report, undo).finally(() => gate.refuse(report))
+    throw cancelled ?? asApplicationFailure(report, error)
   } finally {
     await gate.allAnswered()
   }

@@ -8,8 +8,9 @@ import type { RestoreDiskRequest } from '../temporal/operations.ts'
 import { controlSteps, interactiveHostSteps, longHostSteps } from './activity-options.ts'
 import type { HostPatience } from './activity-options.ts'
 import { AdmissionGate } from './admission.ts'
+import { cancellationBehind } from './cancellation.ts'
 import { Compensations } from './compensation.ts'
-import { asApplicationFailure, failureOf, isCancelled } from './failure.ts'
+import { asApplicationFailure, failureOf } from './failure.ts'
 import type { FailureReport } from './failure.ts'
 
 export interface RestoreDiskInput extends RestoreDiskRequest {
@@ -37,9 +38,10 @@ export async function restoreDisk(input: RestoreDiskInput): Promise<RestoredDisk
     })
     return restored
   } catch (error) {
-    const report = failureOf(error)
-    await endUnfinished(restoreId, isCancelled(error) ? 'cancelled' : 'failed', report, undo).finally(() => gate.refuse(report))
-    throw isCancelled(error) ? error : asApplicationFailure(report, error)
+    const cancelled = cancellationBehind(error, 'The restore')
+    const report = failureOf(cancelled ?? error)
+    await endUnfinished(restoreId, cancelled ? 'cancelled' : 'failed', report, undo).finally(() => gate.refuse(report))
+    throw cancelled ?? asApplicationFailure(report, error)
   } finally {
     await gate.allAnswered()
   }

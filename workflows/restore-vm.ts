@@ -6,15 +6,16 @@
  * them, which is the point of no return: before it, every failure and every cancellation removes what was written and leaves originals
  * untouched; after it, the restore completes.
  */
-import { CancelledFailure, CancellationScope, setCurrentDetails, workflowInfo } from '@temporalio/workflow'
+import { CancellationScope, setCurrentDetails, workflowInfo } from '@temporalio/workflow'
 import { diskRestoreId } from '../domain/restore.ts'
 import type { PlannedDisk, RestoredVm } from '../sources/source.ts'
 import type { RestoreVmRequest } from '../temporal/operations.ts'
 import { controlSteps, hostSteps, interactiveHostSteps, longHostSteps } from './activity-options.ts'
 import type { HostPatience } from './activity-options.ts'
 import { AdmissionGate } from './admission.ts'
+import { cancellationBehind } from './cancellation.ts'
 import { Compensations } from './compensation.ts'
-import { asApplicationFailure, failureOf, isCancelled } from './failure.ts'
+import { asApplicationFailure, failureOf } from './failure.ts'
 import type { FailureReport } from './failure.ts'
 import { restoreDisks } from './restore-disks.ts'
 import { lockVmChain } from './vm-chain-lock.ts'
@@ -35,19 +36,13 @@ export async function restoreVm(input: RestoreVmInput): Promise<RestoredVm> {
     await writeDisks(input, patience, disks)
     return await CancellationScope.nonCancellable(() => makeVm(input, patience, undo, held))
   } catch (error) {
-    const cancelled = wasCancelled(error)
+    const cancelled = cancellationBehind(error, 'The restore')
     const report = failureOf(cancelled ?? error)
     await endUnfinished(restoreId, cancelled ? 'cancelled' : 'failed', report, [undo, held]).finally(() => gate.refuse(report))
     throw cancelled ?? asApplicationFailure(report, error)
   } finally {
     await gate.allAnswered()
   }
-}
-
-/** A mover that dies while a step is being cancelled makes a time-out of it: what somebody asked for is still what happened. */
-function wasCancelled(error: unknown): unknown {
-  if (isCancelled(error)) return error
-  return CancellationScope.current().consideredCancelled ? new CancelledFailure('The restore was cancelled.') : undefined
 }
 
 /** Pins the backup, locks an original, finds out where the disks go, and only then records the restore. */

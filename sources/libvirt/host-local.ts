@@ -1,6 +1,6 @@
 /** The hypervisor runs on this machine. */
 import { constants } from 'node:fs'
-import { access, readdir, rm, stat, statfs } from 'node:fs/promises'
+import { access, open, readdir, readFile, rm, stat, statfs } from 'node:fs/promises'
 import { serveGraph } from '../../disks/serve.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import { runTool } from '../../tools/run-tool.ts'
@@ -25,8 +25,10 @@ export function localHost(): HypervisorHost {
     removeFile: (path) => rm(path, { force: true }),
     async fingerprint(path) {
       try {
-        const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true })
-        return [dev, ino, size, mtimeNs, ctimeNs].join(' ')
+        const stats = await stat(path, { bigint: true })
+        const { dev, ino, size, mtimeNs, ctimeNs } = stats
+        const file = [dev, ino, size, mtimeNs, ctimeNs].join(' ')
+        return stats.isBlockDevice() ? `${file} ${await deviceWrites(path, stats.rdev)}` : file
       } catch (error) {
         if (isGone(error)) return null
         throw error
@@ -46,6 +48,25 @@ export function localHost(): HypervisorHost {
       return { path: served.endpoint.path, exportName: served.endpoint.exportName, close: () => served.close() }
     },
   }
+}
+
+/**
+ * What the kernel counts of a block device: sectors that were written or discarded (not requests, which flushes can be too). Its node says nothing: libvirt gives QEMU one of its own, in a
+ * `/dev` that only QEMU sees.
+ */
+async function deviceWrites(path: string, rdev: bigint): Promise<string> {
+  // What is still in the page cache is not counted yet.
+  const device = await open(path)
+  try {
+    await device.sync()
+  } finally {
+    await device.close()
+  }
+  const major = ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & ~0xfffn)
+  const minor = (rdev & 0xffn) | ((rdev >> 12n) & ~0xffn)
+  const counters = (await readFile(`/sys/dev/block/${major}:${minor}/stat`, 'utf8')).trim().split(/\s+/)
+  // https://docs.kernel.org/block/stat.html
+  return [counters[6], counters[13]].join(' ')
 }
 
 async function requireWritableFolder(folder: string): Promise<void> {

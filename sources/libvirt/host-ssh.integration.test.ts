@@ -100,6 +100,26 @@ describe('files of the host', () => {
     expect((await readdir(place)).length).toBe(names.length)
   })
 
+  it.each(both)(
+    'say of a block device whether it was written to, also through the node that libvirt makes for QEMU: %s',
+    async (_, hostOf) => {
+      const image = join(folder.path, `block-${randomBytes(3).toString('hex')}`)
+      await writeFile(image, Buffer.alloc(MIB))
+      const device = (await runTool('losetup', ['--find', '--show', image], { timeoutMs: 30_000 })).stdout.trim()
+      onTestFinished(async () => void (await runTool('losetup', ['--detach', device], { timeoutMs: 30_000 })))
+      const node = `${image}-node`
+      await runTool('cp', ['-R', device, node], { timeoutMs: 30_000 })
+      const host = hostOf()
+      const before = await host.fingerprint(device)
+      expect(await host.fingerprint(device)).toBe(before)
+      await runTool('dd', ['if=/dev/urandom', `of=${node}`, 'bs=4096', 'count=1', 'conv=notrunc'], { timeoutMs: 30_000 })
+      const written = await host.fingerprint(device)
+      expect(written).not.toBe(before)
+      await runTool('dd', ['if=/dev/urandom', `of=${node}`, 'bs=4096', 'count=1', 'conv=notrunc'], { timeoutMs: 30_000 })
+      expect(await host.fingerprint(device)).not.toBe(written)
+    },
+  )
+
   it.each(both)('have room, or no folder: %s', async (_, hostOf) => {
     const host = hostOf()
     const free = await host.freeBytes(scratchFolder)

@@ -84,8 +84,14 @@ for name in "$2"*; do
   if [ -e "$name" ] || [ -L "$name" ]; then printf '%s\\0' "$name"; fi
 done`,
 
+  // Of a block device what the kernel has written to it, see `host-local.ts`.
   fingerprint: `[ -e "$1" ] || exit ${ABSENT_EXIT}
-stat -L -c '%d %i %s %.9Y %.9Z' -- "$1"`,
+stat -L -c '%d %i %s %.9Y %.9Z' -- "$1" || exit 1
+[ -b "$1" ] || exit 0
+sync -- "$1" || exit 1
+device=$(stat -L -c '%t:%T' -- "$1") || exit 1
+read -r _ _ _ _ _ _ written _ _ _ _ _ _ discarded _ <"/sys/dev/block/$((0x\${device%:*})):$((0x\${device#*:}))/stat" || exit 1
+echo "$written $discarded"`,
 
   // Our end of standard input is the server's life line: it closes when we say so, when the connection breaks and when we die.
   // The shell would give a background program an empty standard input, therefore the detour over 3.

@@ -8,7 +8,10 @@ export interface HypervisorHost {
   listFiles(folder: string, prefix: string): Promise<string[]>
   /** Idempotent. */
   removeFile(path: string): Promise<void>
-  /** What tells whether a file was written to or replaced (device, inode, size, times to the nanosecond), as one string; `null` when it is gone. */
+  /**
+   * What tells whether a file was written to or replaced (device, inode, size, times to the nanosecond; of a block device what was written to it),
+   * as one string; `null` when it is gone.
+   */
   fingerprint(path: string): Promise<string | null>
   /** Runs `qemu-img` there and returns its standard output. Errors as of the tool. */
   qemuImg(args: readonly string[], options: { timeoutMs: number; signal?: AbortSignal | undefined }): Promise<string>

@@ -44,7 +44,9 @@ export class RestoreInPlace implements Omit<VmRestorer, 'start'> {
     }
     for (const disk of waiting) {
       await this.#requireStopped(vm, hasBegun, options)
-      await takePlaceOf(disk)
+      await takePlaceOf(disk).catch((error: unknown) => {
+        throw hasBegun ? onTheWay(vm.name, error) : error
+      })
       hasBegun = true
     }
     await removeFirstNames(disks)
@@ -98,6 +100,17 @@ export class RestoreInPlace implements Omit<VmRestorer, 'start'> {
     const others = domain.disks.filter(({ device, target }) => device === 'disk' && !restored.has(target))
     return others.map(({ target }) => `Disk ${target} is not part of the backup and stays as it is.`)
   }
+}
+
+/** There is no way back any more: whatever keeps the rest from being replaced has to pass, or to be removed by a person. */
+function onTheWay(vmName: string, error: unknown): unknown {
+  if (!(error instanceof HoldfastError)) return error
+  const { code, message, details } = error
+  return new HoldfastError(
+    code,
+    `${message} Some disks of the VM "${vmName}" are the backup's already, some are not: do not start it. The restore is tried again.`,
+    { details, cause: error, retryable: true },
+  )
 }
 
 function vmOf({ target }: VmRestore): { uuid: string; name: string } {

@@ -324,6 +324,25 @@ describe('over the original', () => {
     expect((await filesOf(domain)).filter((name) => name.includes('holdfast'))).toEqual([])
   })
 
+  test('what keeps the second disk from being swapped may be lasting elsewhere; here it is tried again', async () => {
+    const domain = await domainOf()
+    const restore = await inPlace(domain)
+    const disks = await restorer.plan(restore, {})
+    await write(disks)
+    const { path } = disks[1]!
+    await rename(path, `${path}.aside`)
+    await mkdir(path)
+    expect(await failureOf(restorer.complete({ ...restore, disks }, {}))).toMatchObject({
+      code: 'RESTORE_TARGET_INVALID',
+      retryable: true,
+      message: expect.stringContaining('do not start it'),
+    })
+    await rm(path, { recursive: true })
+    await restorer.complete({ ...restore, disks }, {})
+    for (const { path: place, format, index } of disks) await holds(place, format, contentOf(index))
+    await rm(`${path}.aside`)
+  })
+
   test('running: VM_RUNNING, also when it was started meanwhile, and nothing is swapped', async () => {
     const domain = await domainOf({ state: 'running' })
     const restore = await inPlace(domain)

@@ -68,6 +68,8 @@ function addressOf(
 }
 
 function parametersOf(url: URL, refuse: Refuse): Pick<ConnectionUri, 'socket' | 'mode'> {
+  // libvirt takes it for "&" too, so that parameters we do not see would go on to it.
+  if (url.search.includes(';')) throw refuse('its parameters must be divided by "&"')
   const given = new Map<string, string>()
   for (const [name, value] of url.searchParams) {
     if (!ALLOWED_PARAMETERS.has(name)) throw refuse(`the parameter "${name}" is not allowed`)

@@ -75,6 +75,7 @@ describe('connection URIs', () => {
     ['qemu:///system?socket=/a%00b', 'absolute path'],
     ['qemu:///system?socket=/a%0ab', 'absolute path'],
     ['qemu:///system?socket=/a&socket=/b', 'twice'],
+    ['qemu:///system?socket=/a;authfile=/etc/shadow', 'divided by "&"'],
     ['qemu:///system?mode=other', '"mode"'],
     ['qemu://host/system', 'no host'],
     ['qemu+unix://host/system', 'no host'],

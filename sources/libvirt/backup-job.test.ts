@@ -50,11 +50,11 @@ describe('a job', () => {
   })
 
   it('has a checkpoint of the disks that keep bitmaps, and none where there are none', () => {
-    const xml = checkpointXml('holdfast-b-1', disks)
+    const xml = checkpointXml('holdfast-b-1', 'ours', disks)
     expect(xml).toMatch(
       /<disk name="vda" checkpoint="bitmap"\/><disk name="vdb" checkpoint="no"\/><disk name="hda" checkpoint="no"\/>/,
     )
-    expect(checkpointXml('holdfast-b-1', disks.slice(1))).toBeNull()
+    expect(checkpointXml('holdfast-b-1', 'ours', disks.slice(1))).toBeNull()
   })
 })
 

@@ -40,12 +40,12 @@ export function backupXml(socketPath: string, disks: readonly BackupXmlDisk[]): 
 }
 
 /** `null` when no disk can record changes: then there is nothing to check against later. */
-export function checkpointXml(name: string, disks: readonly BackupXmlDisk[]): string | null {
+export function checkpointXml(name: string, description: string, disks: readonly BackupXmlDisk[]): string | null {
   const covers = ({ included }: BackupXmlDisk): boolean => included?.keepsBitmaps ?? false
   if (!disks.some(covers)) return null
   const root = element(null, 'domaincheckpoint')
   element(root, 'name', {}, name)
-  element(root, 'description', {}, 'Holdfast: incremental backups start from here')
+  element(root, 'description', {}, description)
   const list = element(root, 'disks')
   for (const disk of disks) element(list, 'disk', { name: disk.target, checkpoint: covers(disk) ? 'bitmap' : 'no' })
   return new XMLSerializer().serializeToString(root)

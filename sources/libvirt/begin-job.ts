@@ -6,7 +6,7 @@ import { backupXml, checkpointXml, type BackupXmlDisk } from './backup-xml.ts'
 import { freezeOf } from './consistency.ts'
 import type { DomainContext } from './domain-context.ts'
 import { runBeginScript, type BegunScript, type FreezeOutcome } from './freeze.ts'
-import { checkpointName, scratchPath, socketPath } from './names.ts'
+import { checkpointDescription, checkpointName, scratchPath, socketPath } from './names.ts'
 
 /** One job and one checkpoint for all disks. Leaves a job, or nothing that {@link abortJob} and the deletion of the checkpoint would not remove. */
 export async function beginJob(
@@ -26,7 +26,9 @@ export async function beginJob(
     uuid,
     freeze: freezeOf(context),
     backupXml: (outcome) => backupXml(socket, disks(outcome)),
-    checkpointXml: state.persistent ? checkpointXml(checkpointName(backupId), disks('frozen')) : null,
+    checkpointXml: state.persistent
+      ? checkpointXml(checkpointName(backupId), checkpointDescription(connection), disks('frozen'))
+      : null,
   })
   if (begun.failure !== null) throw refusal(context, begun.failure)
   options.signal?.throwIfAborted()

@@ -3,9 +3,9 @@ import type { Tracking } from '../../domain/chain.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import { isSaying } from './backup-job.ts'
 import type { DomainContext } from './domain-context.ts'
-import { child, children, parseXml } from './domain-xml.ts'
+import { child, children, parseXml, text } from './domain-xml.ts'
 import { untracked } from './untracked.ts'
-import { backupOfCheckpoint, checkpointName } from './names.ts'
+import { backupOfCheckpoint, checkpointDescription, checkpointName } from './names.ts'
 import { removeStaleBitmaps } from './stale-bitmaps.ts'
 
 type DomainAt = Pick<DomainContext, 'connection' | 'uuid'>
@@ -90,10 +90,22 @@ export async function disksOfCheckpoint(domain: DomainAt, name: string, options:
   }
 }
 
-/** Deletes our checkpoints that nobody starts from any more; other programs' stay. What one tells is merged into the one before it. */
+/** Deletes this connection's checkpoints that nobody starts from any more; others stay. What one tells is merged into the one before it. */
 export async function deleteUnused(context: DomainContext, inUse: ReadonlySet<string>, options: Options): Promise<void> {
   for (const name of await listCheckpoints(context, options)) {
-    if (backupOfCheckpoint(name) !== null && !inUse.has(name)) await deleteCheckpoint(context, name, options)
+    if (!inUse.has(name) && (await isOwn(context, name, options))) await deleteCheckpoint(context, name, options)
+  }
+}
+
+/** Whether this very connection made the checkpoint: the other ones may be what somebody else's next backup starts from. */
+export async function isOwn(domain: DomainAt, name: string, options: Options): Promise<boolean> {
+  if (backupOfCheckpoint(name) === null) return false
+  try {
+    const xml = await domain.connection.ask(['checkpoint-dumpxml', domain.uuid, name, '--no-domain'], options)
+    return text(parseXml(xml).documentElement, 'description') === checkpointDescription(domain.connection)
+  } catch (error) {
+    if (isMissing(error)) return false
+    throw error
   }
 }
 

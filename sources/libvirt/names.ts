@@ -11,6 +11,11 @@ export function checkpointName(backupId: string): string {
   return `${PREFIX}${backupId}`
 }
 
+/** Whose a checkpoint is: another installation, or another connection of this one, may back the same VM up. */
+export function checkpointDescription({ sourceId }: Pick<LibvirtConnection, 'sourceId'>): string {
+  return `Holdfast, source connection ${sourceId}: incremental backups start from here`
+}
+
 /** The backup that a checkpoint belongs to; `null` when it is not one of ours. */
 export function backupOfCheckpoint(name: string): string | null {
   return name.startsWith(PREFIX) && name.length > PREFIX.length ? name.slice(PREFIX.length) : null

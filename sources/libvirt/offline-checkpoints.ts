@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DomainContext } from './domain-context.ts'
+import { checkpointDescription } from './names.ts'
 
 type DomainAt = Pick<DomainContext, 'connection' | 'uuid'>
 
@@ -33,7 +34,11 @@ export async function tellCheckpoint(
   try {
     await mkdir(folder, { recursive: true, mode: 0o700 })
     const file = join(folder, 'checkpoint.xml')
-    await writeFile(file, redefinitionXml(checkpoint, domainXml, new Date()), { mode: 0o600 })
+    await writeFile(
+      file,
+      redefinitionXml({ ...checkpoint, description: checkpointDescription(connection) }, domainXml, new Date()),
+      { mode: 0o600 },
+    )
     await connection.ask(['checkpoint-create', uuid, file, '--redefine'], options)
   } finally {
     await rm(folder, { recursive: true, force: true })
@@ -42,14 +47,19 @@ export async function tellCheckpoint(
 
 /** libvirt wants the domain as it was at the checkpoint; it only looks at its disks. */
 export function redefinitionXml(
-  { name, targets, parent }: { name: string; targets: readonly string[]; parent: string | null },
+  {
+    name,
+    description,
+    targets,
+    parent,
+  }: { name: string; description: string; targets: readonly string[]; parent: string | null },
   domainXml: string,
   createdAt: Date,
 ): string {
   const bitmap = escapeXml(name)
   const disks = targets.map((target) => `<disk name='${escapeXml(target)}' checkpoint='bitmap' bitmap='${bitmap}'/>`)
   return [
-    `<domaincheckpoint><name>${bitmap}</name>`,
+    `<domaincheckpoint><name>${bitmap}</name><description>${escapeXml(description)}</description>`,
     ...(parent === null ? [] : [`<parent><name>${escapeXml(parent)}</name></parent>`]),
     `<creationTime>${Math.floor(createdAt.getTime() / 1000)}</creationTime>`,
     `<disks>${disks.join('')}</disks>`,

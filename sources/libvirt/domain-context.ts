@@ -9,7 +9,8 @@ import { selectDisks, type IncludedDisk } from './included-disks.ts'
 
 /** A VM's part of the configuration, as the catalog keeps it. */
 export const domainConfig = z.strictObject({
-  uuid: z.uuid(),
+  /** Any 128 bits: old and hand-made domains have UUIDs of no version. */
+  uuid: z.guid(),
   /** Targets of disks that somebody does not want backed up. */
   excluded_disks: z.array(z.string().min(1).max(64)).max(1000).default([]),
 })
@@ -72,8 +73,11 @@ async function domainState(
   return { power: powerOf(words), words, persistent: field('Persistent') === 'yes' }
 }
 
-/** `idle`, `in shutdown` and `pmsuspended` have a QEMU process; a suspended guest answers as little as a paused one. */
+/**
+ * `idle`, `in shutdown` and `pmsuspended` have a QEMU process, and so has `crashed`: `<on_crash>preserve`, while a QEMU that died itself leaves
+ * `shut off`. A suspended or crashed guest answers as little as a paused one.
+ */
 function powerOf(words: string): DomainState['power'] {
-  if (words === 'shut off' || words === 'crashed' || words === 'no state') return 'off'
-  return words === 'paused' || words === 'pmsuspended' ? 'paused' : 'running'
+  if (words === 'shut off' || words === 'no state') return 'off'
+  return words === 'paused' || words === 'pmsuspended' || words === 'crashed' ? 'paused' : 'running'
 }

@@ -21,7 +21,8 @@ export async function notStopped(
   options: Options,
 ): Promise<HoldfastError | null> {
   const state = await stateOf(connection, vm.uuid, options)
-  if (state === 'shut off' || state === 'crashed') return null
+  // `crashed`: QEMU is kept (`<on_crash>preserve`) and has the disks open.
+  if (state === 'shut off') return null
   if (state === null) {
     return new HoldfastError(
       'SOURCE_NOT_FOUND',

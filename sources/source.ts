@@ -124,13 +124,13 @@ export interface Source {
 export interface SnapshotRequest {
   backupId: string
   config: JsonObject
-  /** Change IDs of the parent backup by disk key, of the disks that are `tracked` since it; empty for a full. */
+  /** Change IDs of the parent backup by disk key, of the disks that continue its chain; of one that is `untracked` no use is made. Empty for a full. */
   parentChangeIds: Record<string, string>
 }
 
 export interface SnapshotEnd {
   outcome: 'published' | 'abandoned'
-  /** Change IDs of this VM that the next incremental of some repository may start from; the source may forget all other ones of ours. */
+  /** Change IDs of this VM that the next incremental of some repository may start from; the source may forget all other ones that this connection made. */
   changeIdsInUse: readonly string[]
 }
 

@@ -10,6 +10,7 @@ import type { DomainContext } from './domain-context.ts'
 import { checkpointName } from './names.ts'
 import { removeScratchFiles, requireScratchSpace, scratchFloorBytes } from './scratch.ts'
 import { reasonGivenUp, stopWatching, watchScratch } from './scratch-watch.ts'
+import { withoutUntracked } from './untracked.ts'
 import { vmConfigOf } from './vm-config.ts'
 
 interface Options {
@@ -28,11 +29,13 @@ export async function beginLive(context: DomainContext, request: SnapshotRequest
   await refuseForeignJob(context, found, backupId, options)
   const inspected = await inspectDisks(context, options)
   const disks = inspected.map(({ disk }) => disk)
-  if (found && isAsked(found, context, request)) return snapshotOf(context, found, { disks, thawed: true }, options)
+  const tracking = withBitmapsOf(inspected, context)
+  const tracked = withoutUntracked(tracking, request)
+  if (found && isAsked(found, context, tracked)) return snapshotOf(context, found, { disks, thawed: true }, options)
   await discardLive(context, backupId, options)
   await requireScratchSpace(context, disks)
   try {
-    const { thawed } = await beginJob(withBitmapsOf(inspected, context), request, options)
+    const { thawed } = await beginJob(tracking, tracked, options)
     const job = await runningJob(context, options)
     if (job?.backupId !== backupId) throw ended(`live:${backupId}`, 'its backup job ended at once')
     return await snapshotOf(context, job, { disks, thawed }, options)

@@ -21,6 +21,8 @@ export interface OfflineImage {
   /** Whether persistent bitmaps can be put into it: QCOW2 of version 3. */
   keepsBitmaps: boolean
   bitmaps: ImageBitmap[]
+  /** Names of those in what it is based on: when an external snapshot is taken, the older part of each record stays there. */
+  bitmapsBelow: string[]
 }
 
 export interface ImageBitmap {
@@ -71,6 +73,7 @@ export async function lookAtImage(host: HypervisorHost, disk: IncludedDisk, opti
       enabled: flags.includes('auto'),
       inconsistent: flags.includes('in-use'),
     })),
+    bitmapsBelow: links.slice(1).flatMap((link) => (link['format-specific']?.data.bitmaps ?? []).map((below) => below.name)),
   }
 }
 

@@ -8,17 +8,18 @@
 import { createHash } from 'node:crypto'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { OpenDisk, Snapshot, SnapshotDisk, SnapshotEnd, SnapshotRequest } from '../source.ts'
-import { disksOfCheckpoint, listCheckpoints } from './checkpoints.ts'
+import { disksOfCheckpoint, isOwn, listCheckpoints } from './checkpoints.ts'
 import { describeDisks } from './describe.ts'
 import { dirtyContext } from './dirty-bytes.ts'
 import type { DomainContext } from './domain-context.ts'
 import type { HypervisorHost } from './host.ts'
 import type { IncludedDisk } from './included-disks.ts'
-import { backupOfCheckpoint, checkpointName } from './names.ts'
+import { checkpointName } from './names.ts'
 import { forgetCheckpoint, tellCheckpoint, youngestCheckpoint } from './offline-checkpoints.ts'
 import { absent, addBitmap, lookAtImage, removeBitmap, type OfflineImage } from './offline-images.ts'
 import { bitmapProblem } from './offline-tracking.ts'
 import { removeScratchFiles } from './scratch.ts'
+import { withoutUntracked } from './untracked.ts'
 import { vmConfigOf } from './vm-config.ts'
 
 export { trackingOffline } from './offline-tracking.ts'
@@ -39,18 +40,27 @@ interface Looked {
 export async function beginOffline(context: DomainContext, request: SnapshotRequest, options: Options): Promise<Snapshot> {
   await requireOff(context, options)
   const looked = await lookAtAll(context, options)
-  for (const { disk, image } of looked) {
-    const since = request.parentChangeIds[disk.target]
-    if (since !== undefined && bitmapProblem(image, since)) throw notTracked(disk, since)
-  }
+  const tracked = onlyTracked(looked, withoutUntracked(context, request))
   try {
     await mark(context, looked, checkpointName(request.backupId), options)
-    return await describe(context, request, looked, options)
+    return await describe(context, tracked, looked, options)
   } catch (error) {
     // What began it failed, and is what has to be heard of. The domain may have been started: then libvirt has the rest to remove.
     await unmark(context, checkpointName(request.backupId), {}).catch(() => undefined)
     throw error
   }
+}
+
+/** Without the change IDs that cannot be told since but never could either: such a disk is read from end to end. `SOURCE_CHANGED` for a record that was lost. */
+function onlyTracked(looked: readonly Looked[], request: SnapshotRequest): SnapshotRequest {
+  const parentChangeIds = { ...request.parentChangeIds }
+  for (const { disk, image } of looked) {
+    const since = parentChangeIds[disk.target]
+    const problem = since === undefined ? null : bitmapProblem(image, since)
+    if (since !== undefined && problem?.state === 'lost') throw notTracked(disk, since)
+    if (problem) delete parentChangeIds[disk.target]
+  }
+  return { ...request, parentChangeIds }
 }
 
 /**
@@ -155,7 +165,7 @@ export async function endOffline(context: DomainContext, backupId: string, end: 
 
 async function unmarkUnused(context: DomainContext, inUse: ReadonlySet<string>, options: Options): Promise<void> {
   for (const name of await listCheckpoints(context, options)) {
-    if (backupOfCheckpoint(name) !== null && !inUse.has(name)) await unmark(context, name, options)
+    if (!inUse.has(name) && (await isOwn(context, name, options))) await unmark(context, name, options)
   }
 }
 
@@ -210,7 +220,8 @@ async function fingerprint(
 /** libvirt's words for how the domain came to be off. Asked anew: what the context says may be old. */
 async function requireOff(context: DomainContext, options: Options): Promise<string> {
   const words = (await context.connection.ask(['domstate', context.uuid, '--reason'], options)).trim()
-  if (/^(shut off|crashed|no state)\b/.test(words)) return words
+  // "crashed" alone is a QEMU that is kept, with the disks open; one that died is "shut off (crashed)".
+  if (/^(shut off|no state)\b/.test(words)) return words
   throw changed(context, `it has been started (${words})`)
 }
 

@@ -57,6 +57,11 @@ export function bitmapProblem(image: OfflineImage, changeId: string): Tracking |
     const detail = `the record of changes since ${changeId} is inconsistent, as after a crash of QEMU`
     return { state: 'lost', fullReason: 'bitmap_lost', detail }
   }
+  if (image.bitmapsBelow.includes(changeId)) {
+    // libvirt puts the parts together where QEMU runs. The part of this image alone would miss changes.
+    const detail = `a snapshot was taken since, so that the record of changes since ${changeId} lies in several images`
+    return { state: 'untracked', detail }
+  }
   if (bitmap.enabled) return null
   // libvirt keeps all of them enabled. Somebody stopped this one, and what came after is elsewhere or nowhere.
   return { state: 'untracked', detail: `recording the changes since ${changeId} has been stopped` }

@@ -1,6 +1,7 @@
 /** Disks whose changes nothing records. */
 import type { Tracking } from '../../domain/chain.ts'
 import type { DomainContext } from './domain-context.ts'
+import type { SnapshotRequest } from '../source.ts'
 import type { IncludedDisk } from './included-disks.ts'
 
 /** Why all of a disk must be read and compared; `null` when a checkpoint could tell what changed. */
@@ -10,4 +11,14 @@ export function untracked({ state }: Pick<DomainContext, 'state'>, disk: Include
   if (!state.persistent) return because('the VM is transient: libvirt forgets its checkpoints when it stops')
   if (changeId === null) return because('the parent recorded no point to start from')
   return null
+}
+
+/** The change IDs that something could be told since: the parent can have recorded some of what is another disk by now, or of another kind of VM. */
+export function withoutUntracked(context: Pick<DomainContext, 'state' | 'included'>, request: SnapshotRequest): SnapshotRequest {
+  const { parentChangeIds } = request
+  const usable = context.included.flatMap((disk): [string, string][] => {
+    const changeId = parentChangeIds[disk.target]
+    return changeId === undefined || untracked(context, disk, changeId) ? [] : [[disk.target, changeId]]
+  })
+  return { ...request, parentChangeIds: Object.fromEntries(usable) }
 }

@@ -3,6 +3,7 @@ import type { Tracking } from '../../domain/chain.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import { isSaying } from './backup-job.ts'
 import type { DomainContext } from './domain-context.ts'
+import { exchangedDisks } from './exchanged-disks.ts'
 import { child, children, parseXml, text } from './domain-xml.ts'
 import { untracked } from './untracked.ts'
 import { backupOfCheckpoint, checkpointDescription, checkpointName } from './names.ts'
@@ -28,11 +29,12 @@ export async function trackingLive(
 ): Promise<Record<string, Tracking>> {
   const known = new Set(await listCheckpoints(context, options))
   const sizes = new Map<string, Map<string, number | null>>()
+  const exchanged = await exchangedDisks(context, changeIds, options)
   const answers: Record<string, Tracking> = {}
   for (const disk of context.included) {
     const changeId = changeIds[disk.target]
     if (changeId === undefined) continue
-    const reason = untracked(context, disk, changeId)
+    const reason = untracked(context, disk, changeId) ?? exchanged.get(disk.target) ?? null
     if (reason !== null || changeId === null) {
       answers[disk.target] = reason ?? { state: 'untracked', detail: 'the parent recorded no point to start from' }
       continue

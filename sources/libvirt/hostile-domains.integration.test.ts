@@ -93,6 +93,23 @@ describe('an external snapshot since the parent', () => {
   })
 })
 
+describe('two disks that were exchanged', () => {
+  it.each(['running', 'off'] as const)('each carry a bitmap of the right name and are read whole (%s)', async (state) => {
+    const domain = await domainOf({ disks: [{ sizeBytes: 4 * MIB }, { sizeBytes: 4 * MIB }] })
+    for (const disk of [0, 1]) await domain.write(disk, 0, randomBytes(2 * MIB))
+    const first = await backUp(domain, 'b-1', null)
+    await domain.shutDown()
+    const [vda, vdb] = domain.disks.map(({ path }) => path)
+    domain.disks = domain.disks.map((disk, index) => ({ ...disk, path: (index === 0 ? vdb : vda) ?? '' }))
+    await domain.define()
+    if (state === 'running') await domain.start()
+    expect(await source.trackingSince(domain.config, { vda: 'holdfast-b-1' }, {})).toMatchObject({ vda: { state: 'untracked' } })
+    const second = await backUp(domain, 'b-2', first)
+    expect(second.content.equals(await domain.content(0))).toBe(true)
+    expect(second.snapshot.disks).toMatchObject([{ trackedSince: null, changeId: 'holdfast-b-2' }, {}])
+  })
+})
+
 describe('a disk that nothing tracks any more', () => {
   it.each(['running', 'off'] as const)('is read whole although its parent had a change ID (%s)', async (state) => {
     const domain = await domainOf({ state, disks: [{ sizeBytes: 4 * MIB, format: 'raw' }] })

@@ -30,7 +30,7 @@ export async function beginLive(context: DomainContext, request: SnapshotRequest
   const inspected = await inspectDisks(context, options)
   const disks = inspected.map(({ disk }) => disk)
   const tracking = withBitmapsOf(inspected, context)
-  const tracked = withoutUntracked(tracking, request)
+  const tracked = await withoutUntracked(tracking, request, options)
   if (found && isAsked(found, context, tracked)) return snapshotOf(context, found, { disks, thawed: true }, options)
   await discardLive(context, backupId, options)
   await requireScratchSpace(context, disks)

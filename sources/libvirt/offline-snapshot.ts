@@ -40,7 +40,7 @@ interface Looked {
 export async function beginOffline(context: DomainContext, request: SnapshotRequest, options: Options): Promise<Snapshot> {
   await requireOff(context, options)
   const looked = await lookAtAll(context, options)
-  const tracked = onlyTracked(looked, withoutUntracked(context, request))
+  const tracked = onlyTracked(looked, await withoutUntracked(context, request, options))
   try {
     await mark(context, looked, checkpointName(request.backupId), options)
     return await describe(context, tracked, looked, options)

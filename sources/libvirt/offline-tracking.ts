@@ -3,6 +3,7 @@ import type { Tracking } from '../../domain/chain.ts'
 import { checkpointMissing, listCheckpoints } from './checkpoints.ts'
 import { dirtyBytes } from './dirty-bytes.ts'
 import type { DomainContext } from './domain-context.ts'
+import { exchangedDisks } from './exchanged-disks.ts'
 import type { IncludedDisk } from './included-disks.ts'
 import { lookAtImage, type OfflineImage } from './offline-images.ts'
 import { untracked } from './untracked.ts'
@@ -18,11 +19,12 @@ export async function trackingOffline(
   options: Options,
 ): Promise<Record<string, Tracking>> {
   const known = new Set(await listCheckpoints(context, options))
+  const exchanged = await exchangedDisks(context, changeIds, options)
   const answers: Record<string, Tracking> = {}
   for (const disk of context.included) {
     const changeId = changeIds[disk.target]
     if (changeId === undefined) continue
-    const reason = untracked(context, disk, changeId)
+    const reason = untracked(context, disk, changeId) ?? exchanged.get(disk.target) ?? null
     if (reason !== null || changeId === null) {
       answers[disk.target] = reason ?? { state: 'untracked', detail: 'the parent recorded no point to start from' }
       continue

@@ -1,6 +1,7 @@
 /** Disks whose changes nothing records. */
 import type { Tracking } from '../../domain/chain.ts'
 import type { DomainContext } from './domain-context.ts'
+import { exchangedDisks } from './exchanged-disks.ts'
 import type { SnapshotRequest } from '../source.ts'
 import type { IncludedDisk } from './included-disks.ts'
 
@@ -14,11 +15,18 @@ export function untracked({ state }: Pick<DomainContext, 'state'>, disk: Include
 }
 
 /** The change IDs that something could be told since: the parent can have recorded some of what is another disk by now, or of another kind of VM. */
-export function withoutUntracked(context: Pick<DomainContext, 'state' | 'included'>, request: SnapshotRequest): SnapshotRequest {
+export async function withoutUntracked(
+  context: DomainContext,
+  request: SnapshotRequest,
+  options: { signal?: AbortSignal | undefined },
+): Promise<SnapshotRequest> {
   const { parentChangeIds } = request
+  const exchanged = await exchangedDisks(context, parentChangeIds, options)
   const usable = context.included.flatMap((disk): [string, string][] => {
     const changeId = parentChangeIds[disk.target]
-    return changeId === undefined || untracked(context, disk, changeId) ? [] : [[disk.target, changeId]]
+    return changeId === undefined || exchanged.has(disk.target) || untracked(context, disk, changeId)
+      ? []
+      : [[disk.target, changeId]]
   })
   return { ...request, parentChangeIds: Object.fromEntries(usable) }
 }

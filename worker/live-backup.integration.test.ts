@@ -17,6 +17,7 @@ import { startPrivateLibvirt } from '../test/private-libvirt.ts'
 import type { PrivateLibvirt } from '../test/private-libvirt.ts'
 import { requireTool } from '../test/requires.ts'
 import { createTemporaryFolder } from '../test/temporary-folder.ts'
+import { runTool } from '../tools/run-tool.ts'
 import type { Manifest } from '../domain/manifest.ts'
 
 requireTool('libvirtd')
@@ -91,6 +92,16 @@ async function contents({ domain }: LiveVm): Promise<Buffer[]> {
   return Promise.all(domain.disks.map((_, disk) => domain.content(disk)))
 }
 
+/** Every disk of the published backup, read with nothing but `qemu-img`, is what it was at its instant. */
+async function expectHolds(vm: LiveVm, backupId: string, expected: readonly Buffer[]): Promise<void> {
+  for (const [disk, content] of expected.entries()) {
+    const copy = join(folder.path, 'copy.raw')
+    const published = join(vm.folderOf(backupId), `disk-${disk}.qcow2`)
+    await runTool('qemu-img', ['convert', '-f', 'qcow2', '-O', 'raw', published, copy], { timeoutMs: 60_000 })
+    expect((await readFile(copy)).equals(content), `disk ${disk} of ${backupId}`).toBe(true)
+  }
+}
+
 /** Restores every disk of the backup through the product and compares. */
 async function expectRestores(backupId: string, expected: readonly Buffer[]): Promise<void> {
   for (const [diskIndex, content] of expected.entries()) {
@@ -133,7 +144,7 @@ describe('a running domain', () => {
     // 1 MiB of data; zeroes are stored as such.
     expect(incremental.bytes_transferred).toBeLessThan(5 * MIB)
     await expectOnly(vm, backupId)
-    await expectRestores(full.id, atFull)
+    await expectHolds(vm, full.id, atFull)
     await expectRestores(backupId, atIncremental)
     expect((await vm.verify(backupId)).verification_status).toBe('passed')
     const manifest = await manifestOf(vm, backupId)
@@ -149,11 +160,11 @@ describe('a running domain', () => {
     await vm.domain.write(0, 16 * MIB, noise(4 * MIB, 7))
     await vm.domain.zero(1, 0, 4 * MIB)
     expect(await vm.ended(backupId)).toMatchObject({ status: 'completed' })
-    await expectRestores(backupId, before)
+    await expectHolds(vm, backupId, before)
     const after = await contents(vm)
     const next = await vm.backUp({ backupType: 'incremental' })
     expect(next).toMatchObject({ status: 'completed', backup_type: 'incremental' })
-    await expectRestores(next.id, after)
+    await expectHolds(vm, next.id, after)
   })
 
   test('that is cancelled half-way is left as it was found', async () => {
@@ -168,7 +179,7 @@ describe('a running domain', () => {
     const content = await contents(vm)
     const next = await vm.backUp({ backupType: 'incremental' })
     expect(next).toMatchObject({ status: 'completed', backup_type: 'incremental', parent_backup_id: full.id })
-    await expectRestores(next.id, content)
+    await expectHolds(vm, next.id, content)
   })
 
   test('in two repositories has two chains, and each knows what changed since its own newest backup', async () => {
@@ -182,7 +193,7 @@ describe('a running domain', () => {
     const content = await contents(vm)
     const next = await vm.backUp({ backupType: 'incremental' })
     expect(next).toMatchObject({ status: 'completed', backup_type: 'incremental', parent_backup_id: here.id })
-    await expectRestores(next.id, content)
+    await expectHolds(vm, next.id, content)
   })
 })
 
@@ -200,7 +211,7 @@ describe('kill -9', () => {
     expect(await vm.ended(backupId)).toMatchObject({ status: 'completed' })
     const disks = await disksOfBackup(holdfast.catalog, backupId)
     expect(disks.some((disk) => disk.resumed_at_bytes > 0)).toBe(true)
-    await expectRestores(backupId, before)
+    await expectHolds(vm, backupId, before)
     await expectOnly(vm, backupId)
   })
 
@@ -214,7 +225,7 @@ describe('kill -9', () => {
     const content = await contents(vm)
     await holdfast.start('mover')
     expect(await vm.ended(backupId)).toMatchObject({ status: 'completed' })
-    await expectRestores(backupId, content)
+    await expectHolds(vm, backupId, content)
     await expectOnly(vm, backupId)
   })
 
@@ -228,7 +239,7 @@ describe('kill -9', () => {
     const next = await vm.backUp({ backupType: 'incremental' })
     expect(next).toMatchObject({ status: 'completed', backup_type: 'full', full_reason: 'bitmap_lost' })
     expect(next.full_reason_detail).toContain('the record of changes since holdfast-')
-    await expectRestores(next.id, content)
+    await expectHolds(vm, next.id, content)
     await expectOnly(vm, next.id)
     expect(await vm.backUp({ backupType: 'incremental' })).toMatchObject({ status: 'completed', backup_type: 'incremental' })
   })
@@ -240,7 +251,7 @@ describe('kill -9', () => {
     await vm.domain.crash()
     const content = await contents(vm)
     expect(await vm.ended(backupId)).toMatchObject({ status: 'completed', backup_type: 'full' })
-    await expectRestores(backupId, content)
+    await expectHolds(vm, backupId, content)
   })
 
   test('of libvirtd during a backup: QEMU serves on, and the domain is intact', async () => {
@@ -250,7 +261,7 @@ describe('kill -9', () => {
     await vm.reached(backupId, 8 * MIB)
     await libvirt.restart()
     expect(await vm.ended(backupId)).toMatchObject({ status: 'completed' })
-    await expectRestores(backupId, before)
+    await expectHolds(vm, backupId, before)
     await expectOnly(vm, backupId)
     expect(await vm.domain.ask('domstate')).toContain('paused')
   })
@@ -270,7 +281,7 @@ describe('a domain whose disks change between two backups', () => {
       ['vdb', 'incremental', null],
       ['vdc', 'full', 'disk_added'],
     ])
-    await expectRestores(added.id, await contents(vm))
+    await expectHolds(vm, added.id, await contents(vm))
     const config = JSON.stringify({ ...vm.domain.config, excluded_disks: ['vdc'] })
     await holdfast.catalog.updateTable('vm_contexts').set({ config }).where('context_id', '=', vm.vmContextId).execute()
     const excluded = await vm.backUp({ backupType: 'incremental' })
@@ -287,7 +298,7 @@ describe('a domain whose disks change between two backups', () => {
     const content = await contents(vm)
     const grown = await vm.backUp({ backupType: 'incremental' })
     expect(grown).toMatchObject({ status: 'completed', backup_type: 'incremental' })
-    await expectRestores(grown.id, content)
+    await expectHolds(vm, grown.id, content)
   })
 })
 
@@ -300,14 +311,14 @@ test('a domain is backed up running, shut off and running again in one chain', a
   const whileOff = await vm.backUp({ backupType: 'incremental' })
   expect(whileOff).toMatchObject({ status: 'completed', backup_type: 'incremental' })
   expect(whileOff.bytes_transferred).toBeLessThan(4 * MIB)
-  await expectRestores(whileOff.id, off)
+  await expectHolds(vm, whileOff.id, off)
   await vm.domain.start()
   await vm.domain.write(1, 3 * MIB, noise(MIB, 52))
   const running = await contents(vm)
   const again = await vm.backUp({ backupType: 'incremental' })
   expect(again).toMatchObject({ status: 'completed', backup_type: 'incremental', parent_backup_id: whileOff.id })
   expect(again.bytes_transferred).toBeLessThan(4 * MIB)
-  await expectRestores(again.id, running)
+  await expectHolds(vm, again.id, running)
   await expectOnly(vm, again.id)
 })
 

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir } from 'node:fs/promises'
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest'
 import { failureOf } from '../../test/failure.ts'
 import { createTestDomain, type TestDomain } from '../../test/libvirt-domain.ts'
 import { readOpenDisk } from '../../test/open-disk-content.ts'
@@ -221,6 +221,24 @@ describe('what cannot be tracked', () => {
     // A domain whose raw disks alone are backed up leaves no checkpoint, and the running one accepts what was told.
     await domain.start()
     expect(await source.trackingSince(domain.config, { vdc: 'holdfast-b-1' }, {})).toMatchObject({ vdc: { state: 'tracked' } })
+  })
+
+  it('is untracked on block devices, which another host may be writing to: nothing is put into their images', async () => {
+    const { path } = domain.disks[0]!
+    const device = (await runTool('losetup', ['--find', '--show', path], { timeoutMs: 30_000 })).stdout.trim()
+    onTestFinished(async () => void (await runTool('losetup', ['--detach', device], { timeoutMs: 30_000 })))
+    const asDevice = domain.xml().replace("type='file'", "type='block'").replace(`file='${path}'`, `dev='${device}'`)
+    const file = join(domain.folder, 'block.xml')
+    await writeFile(file, asDevice)
+    await libvirt.ask('define', file)
+    const snapshot = await begin('backup-block')
+    expect(snapshot.disks).toMatchObject([{ key: 'vda', changeId: null, trackedSince: null }])
+    const disk = await open(snapshot)
+    expect((await readOpenDisk(disk, null)).content.equals(Buffer.alloc(32 * MIB))).toBe(true)
+    await disk.close()
+    await source.endSnapshot(domain.config, 'backup-block', published(), {})
+    const info = await runTool('qemu-img', ['info', '--output=json', path], { timeoutMs: 30_000 })
+    expect(info.stdout).not.toContain('bitmaps')
   })
 
   it('refuses an image whose base is of an untold format', async () => {

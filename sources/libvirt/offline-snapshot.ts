@@ -64,11 +64,19 @@ function onlyTracked(looked: readonly Looked[], request: SnapshotRequest): Snaps
 }
 
 /**
+ * QEMU's locks do not reach other hosts, and a block device may be shared: a domain that is off here may run there, and its image must not
+ * be written to. The next backup reads such a disk whole.
+ */
+function mayBeMarked({ disk, image }: Looked): boolean {
+  return image.keepsBitmaps && disk.sourceType === 'file'
+}
+
+/**
  * First libvirt is told, then the bitmaps are made: an interruption leaves a checkpoint without some of its bitmaps, which is what a crash of
  * QEMU leaves too, so that everybody can remove it. Bitmaps that are there already began earlier: they will hold all that changes from now on.
  */
 async function mark(context: DomainContext, looked: readonly Looked[], name: string, options: Options): Promise<void> {
-  const marked = looked.filter(({ image }) => image.keepsBitmaps)
+  const marked = looked.filter(mayBeMarked)
   await tell(
     context,
     name,
@@ -100,8 +108,9 @@ async function describe(
   const described = await describeDisks(context, options)
   const name = checkpointName(request.backupId)
   const disks = described.map((disk): SnapshotDisk => {
-    const keepsBitmaps = looked[disk.index]?.image.keepsBitmaps ?? false
-    return { ...disk, changeId: keepsBitmaps ? name : null, trackedSince: request.parentChangeIds[disk.key] ?? null }
+    const seen = looked[disk.index]
+    const changeId = seen && mayBeMarked(seen) ? name : null
+    return { ...disk, changeId, trackedSince: request.parentChangeIds[disk.key] ?? null }
   })
   const vmConfig = await vmConfigOf(context, disks, options)
   const files = looked.map(({ image }) => image.files)
@@ -164,6 +173,8 @@ export async function endOffline(context: DomainContext, backupId: string, end: 
 }
 
 async function unmarkUnused(context: DomainContext, inUse: ReadonlySet<string>, options: Options): Promise<void> {
+  // They go when the domain runs and QEMU itself can remove them.
+  if (context.included.some(({ sourceType }) => sourceType === 'block')) return
   for (const name of await listCheckpoints(context, options)) {
     if (!inUse.has(name) && (await isOwn(context, name, options))) await unmark(context, name, options)
   }

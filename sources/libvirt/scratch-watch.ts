@@ -7,6 +7,8 @@ import { abortJob, runningJob, snapshotIdOf } from './backup-job.ts'
 import type { DomainContext } from './domain-context.ts'
 
 const WATCH_MS = 1_000
+/** Behind SSH every look is a login. */
+const WATCH_BEHIND_SSH_MS = 5_000
 /** How often the watch asks whether the job it guards is still there. */
 const LOOK_EVERY = 30
 
@@ -25,7 +27,7 @@ const givenUp = new Map<string, HoldfastError>()
 export function watchScratch(
   domain: Pick<DomainContext, 'connection' | 'host' | 'uuid'>,
   watched: WatchedSnapshot,
-  intervalMs = WATCH_MS,
+  intervalMs = domain.connection.uri.transport === 'ssh' ? WATCH_BEHIND_SSH_MS : WATCH_MS,
 ): void {
   const { snapshotId } = watched
   if (watches.has(snapshotId)) return

@@ -24,7 +24,8 @@ export default defineConfig({
           include: ['**/*.integration.test.ts'],
           globalSetup: ['test/global-setup.ts'],
           pool: 'forks',
-          maxWorkers: 2,
+          // One more than the processors that CI has: tests of whole systems wait a good part of their time.
+          maxWorkers: 3,
           // After the unit tests, which use all processors.
           sequence: { groupOrder: 1 },
           testTimeout: 120_000,

@@ -1,5 +1,5 @@
 /** Servers that fail, stall, die or let nobody else in: real ones, made to misbehave by their own means. */
-import { rm, writeFile } from 'node:fs/promises'
+import { rm, writeFile, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { startNbdkit, startPlainQemuNbd, type RunningServer } from '../../test/nbd-programs.ts'
@@ -169,6 +169,8 @@ describe('servers that stop', () => {
     const connection = await connectTo(server, { requestTimeoutMs: 200 })
     process.kill(server.tool.pid, 'SIGSTOP')
     onTestFinished(() => void process.kill(server.tool.pid, 'SIGCONT'))
+    // A thread that was running stops a moment later, and could still answer.
+    await expect.poll(() => threadStates(server.tool.pid)).toEqual(new Set(['T']))
     await expect(connection.read(0, 4096, Buffer.alloc(4096))).rejects.toMatchObject({ code: 'NBD_TIMEOUT' })
     await expect(NbdConnection.connect(server.endpoint, { connectTimeoutMs: 200 })).rejects.toMatchObject({ code: 'NBD_TIMEOUT' })
   })
@@ -210,3 +212,13 @@ describe('servers that let only some in', () => {
     await pool.flush()
   })
 })
+
+/** As the kernel names them: `T` is stopped. */
+async function threadStates(pid: number): Promise<Set<string | undefined>> {
+  const threads = await readdir(`/proc/${pid}/task`)
+  const states = threads.map(async (thread) => {
+    const status = await readFile(`/proc/${pid}/task/${thread}/status`, 'utf8')
+    return /^State:\s+(\S)/m.exec(status)?.[1]
+  })
+  return new Set(await Promise.all(states))
+}

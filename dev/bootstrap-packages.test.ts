@@ -29,6 +29,7 @@ const programs: Record<string, string[]> = {
     'cmp',
     'mount',
     'umount',
+    'losetup',
     'ldd',
     'id',
     'node',

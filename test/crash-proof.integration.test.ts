@@ -66,10 +66,12 @@ describe('kill -9 at a random moment of a two-disk backup', () => {
       const done = await follow(backupId, hasEnded)
 
       expect(done).toMatchObject({ status: 'completed', error_code: null })
-      // Only a mover's death interrupts a transfer, which goes on at its journal. The others' deaths it does not even notice.
+      // A mover's death interrupts its transfers, which go on at their journals. The others' deaths they do not even notice, unless a server
+      // is away for longer than a mover may be silent: then they are given out again, and go on at their journals too.
       const interrupted = done.disks.map((disk) => disk.attempt > 1 && disk.resumed_at_bytes > 0)
       const untouched = done.disks.map((disk) => disk.attempt === 1 && disk.resumed_at_bytes === 0)
-      expect(victim === 'mover' ? interrupted : untouched, JSON.stringify(done.disks)).toEqual([true, true])
+      const asPromised = victim === 'mover' ? interrupted : interrupted.map((was, disk) => was || untouched[disk])
+      expect(asPromised, JSON.stringify(done.disks)).toEqual([true, true])
       await expectVerified(backupId)
       await expectSameContent(backupId)
     },

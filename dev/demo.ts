@@ -49,9 +49,10 @@ try {
   if (!interrupted.signal.aborted)
     narrator.fact(error instanceof HoldfastError ? `${error.code}: ${error.message}` : String(error))
 } finally {
-  await stack?.stop()
+  // First the domain: the stack empties the run folder, and with it goes the file that says which process it is.
   await platform?.stop()
   await endDomains(libvirtFolder)
+  await stack?.stop()
 }
 process.exitCode = held ? 0 : 1
 

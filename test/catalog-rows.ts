@@ -1,6 +1,7 @@
 /** Small valid rows for tests of the catalog; give what matters to the test, the rest is filled in. */
 import type { Insertable } from 'kysely'
 import type { Catalog } from '../db/client.ts'
+import type { JsonObject } from '../domain/errors.ts'
 import type { BackupJobsTable, Database, SourcesTable, VmContextsTable } from '../db/schema.ts'
 
 export async function insertVm(catalog: Catalog, contextId: string, vmName = contextId): Promise<void> {
@@ -8,6 +9,22 @@ export async function insertVm(catalog: Catalog, contextId: string, vmName = con
     .insertInto('vm_contexts')
     .values({ context_id: contextId, vm_name: vmName, source_type: 'disk-image', config: '{"disks":[]}', host_id: 'local' })
     .execute()
+}
+
+/** A libvirt domain as a discovery through `sourceId` records it; the source must exist. Returns its context id. */
+export async function insertDomain(
+  catalog: Catalog,
+  domain: { uuid: string; name: string; config: JsonObject },
+  sourceId: string,
+): Promise<string> {
+  const contextId = `ctx-${domain.uuid}`
+  const config = JSON.stringify(domain.config)
+  const origin = { source_type: 'libvirt', config, host_id: 'local', source_id: sourceId, external_id: domain.uuid } as const
+  await catalog
+    .insertInto('vm_contexts')
+    .values({ context_id: contextId, vm_name: domain.name, ...origin })
+    .execute()
+  return contextId
 }
 
 export async function insertRepository(catalog: Catalog, id: string, name = id): Promise<void> {

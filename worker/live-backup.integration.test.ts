@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { disksOfBackup } from '../db/queries/backup-detail.ts'
 import { registerRepository, stepsOf } from '../test/backup-scenario.ts'
+import { insertDomain } from '../test/catalog-rows.ts'
 import type { BackupSteps } from '../test/backup-scenario.ts'
 import { noise } from '../test/disk-backups.ts'
 import { createHoldfastProcesses } from '../test/holdfast-processes.ts'
@@ -70,19 +71,7 @@ async function liveVm(): Promise<LiveVm> {
   const domain = await createTestDomain(libvirt, { disks })
   domains.push(domain)
   for (const disk of [0, 1]) await domain.write(disk, 0, noise(DISK_BYTES, disk + 1))
-  const vmContextId = `ctx-${domain.uuid}`
-  await holdfast.catalog
-    .insertInto('vm_contexts')
-    .values({
-      context_id: vmContextId,
-      vm_name: domain.name,
-      source_type: 'libvirt',
-      config: JSON.stringify(domain.config),
-      host_id: 'local',
-      source_id: 'source-live',
-      external_id: domain.uuid,
-    })
-    .execute()
+  const vmContextId = await insertDomain(holdfast.catalog, domain, 'source-live')
   const repository = await registerRepository(holdfast)
   const steps = stepsOf(holdfast, { vmContextId, vmName: domain.name, ...repository })
   return { domain, vmContextId, repositoryId: repository.repositoryId, ...steps }

@@ -7,6 +7,7 @@ import { diskRestoreId } from '../domain/restore.ts'
 import type { RestoreVmRequest } from '../temporal/operations.ts'
 import { restoreWorkflowId, vmChainWorkflowId } from '../temporal/workflow-ids.ts'
 import { registerRepository, stepsOf } from '../test/backup-scenario.ts'
+import { insertDomain } from '../test/catalog-rows.ts'
 import type { BackupSteps } from '../test/backup-scenario.ts'
 import { noise } from '../test/disk-backups.ts'
 import { failureOf } from '../test/failure.ts'
@@ -65,19 +66,7 @@ async function backedUpVm(diskBytes = 8 * MIB): Promise<BackedUpVm> {
     state: 'off',
   })
   for (const [disk, content] of contents.entries()) await fill(domain, disk, content)
-  const vmContextId = `ctx-${domain.uuid}`
-  await holdfast.catalog
-    .insertInto('vm_contexts')
-    .values({
-      context_id: vmContextId,
-      vm_name: domain.name,
-      source_type: 'libvirt',
-      config: JSON.stringify(domain.config),
-      host_id: 'local',
-      source_id: 'source-live',
-      external_id: domain.uuid,
-    })
-    .execute()
+  const vmContextId = await insertDomain(holdfast.catalog, domain, 'source-live')
   const steps = stepsOf(holdfast, { vmContextId, vmName: domain.name, ...(await registerRepository(holdfast)) })
   const { id: backupId, status, error_message: message } = await steps.backUp()
   expect(status, message ?? '').toBe('completed')

@@ -22,8 +22,6 @@ import { removeScratchFiles } from './scratch.ts'
 import { withoutUntracked } from './untracked.ts'
 import { vmConfigOf } from './vm-config.ts'
 
-export { trackingOffline } from './offline-tracking.ts'
-
 interface Options {
   signal?: AbortSignal | undefined
 }

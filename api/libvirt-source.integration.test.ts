@@ -77,7 +77,7 @@ const webPath = `/vm-contexts/${encodeURIComponent(oddName)}`
 
 async function backUp(backupType: string): Promise<Record<string, unknown>> {
   const body = { vm_name: oddName, repository_id: repositoryId, backup_type: backupType }
-  await expect.poll(async () => (await call('POST', '/backups', body))['http'], { timeout: 30_000, interval: 200 }).toBe(202)
+  await expect.poll(async () => (await call('POST', '/backups', body))['http'], { timeout: 60_000, interval: 200 }).toBe(202)
   const [newest] = (await call('GET', '/backups?limit=1'))['backups'] as { backup_id: string }[]
   const path = `/backups/${newest!.backup_id}`
   await expect.poll(async () => (await call('GET', path))['status'], { timeout: 60_000, interval: 200 }).toBe('completed')

@@ -85,7 +85,7 @@ test('starts while both servers are away, answers 503, and recovers by itself wh
   expect(refused.headers.get('Retry-After')).toBe('5')
 
   await symlink(inject('mariadbSocket'), lateSocket)
-  await expect.poll(() => health(api), { timeout: 30_000 }).toMatchObject({ catalog: 'up', temporal: 'down' })
+  await expect.poll(() => health(api), { timeout: 60_000 }).toMatchObject({ catalog: 'up', temporal: 'down' })
   const { token } = JSON.parse(await (await login()).text())
   const place = { type: 'local', config: { path: '/srv/x' } }
   const testPlace = await fetch(`${api.url}/repositories/test`, {

@@ -98,7 +98,7 @@ describe('from nothing to a restored disk', () => {
 
   test('an incremental, verified', async () => {
     // The cancelled backup's workflow ends a moment after its row does.
-    await expect.poll(async () => (await start({}, 'second')).status, { timeout: 20_000 }).toBe(202)
+    await expect.poll(async () => (await start({}, 'second')).status, { timeout: 60_000 }).toBe(202)
     const { body } = await start({}, 'second')
     incremental = body.backup_id
     expect(body.backup_type).toBe('incremental')

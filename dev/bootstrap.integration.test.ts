@@ -11,6 +11,8 @@ import type { ToolResult } from '../tools/run-tool.ts'
 
 const checkout = resolve(import.meta.dirname, '..')
 const NOBODY = '65534'
+/** 0.1 s when nothing else runs. */
+const NO_TIME_MS = 3_000
 /** Only root can become somebody else. */
 const isRoot = process.getuid?.() === 0
 
@@ -78,7 +80,7 @@ function asNobody(folder: string, extra: Record<string, string> = {}): (...optio
   return (...options) => runTool('setpriv', [...command, ...options], { timeoutMs: 10_000, env, allowExitCodes: [1] })
 }
 
-test('the first run says what it does, the second says nothing and takes less than a second', async () => {
+test('the first run says what it does, the second says nothing and takes no time to speak of', async () => {
   const folder = await bareCheckout()
   const first = await bootstrap(folder)
   expect(first).toMatchObject({ exitCode: 0, stdout: '' })
@@ -86,7 +88,7 @@ test('the first run says what it does, the second says nothing and takes less th
 
   const started = performance.now()
   expect(await bootstrap(folder)).toEqual({ exitCode: 0, stdout: '', stderr: '' })
-  expect(performance.now() - started).toBeLessThan(1_000)
+  expect(performance.now() - started).toBeLessThan(NO_TIME_MS)
 })
 
 test('another package-lock.json is installed; so is one whose node_modules has vanished', async () => {
@@ -105,7 +107,7 @@ test('the second run for the tests says nothing either', async () => {
   await bootstrap(folder, {}, '--tests')
   const started = performance.now()
   expect(await bootstrap(folder, {}, '--tests')).toEqual({ exitCode: 0, stdout: '', stderr: '' })
-  expect(performance.now() - started).toBeLessThan(1_000)
+  expect(performance.now() - started).toBeLessThan(NO_TIME_MS)
 })
 
 test('an option that it does not know ends it before anything is done', async () => {

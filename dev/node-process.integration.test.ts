@@ -53,7 +53,7 @@ test('one that never gets ready is stopped and reported', async () => {
 test('giving up while it starts stops it and rejects with the reason', async () => {
   const giveUp = new AbortController()
   const { process, output } = await start(`console.log(process.pid); ${forever}`, { signal: giveUp.signal })
-  await expect.poll(() => output.join(''), { timeout: 10_000 }).not.toBe('')
+  await expect.poll(() => output.join(''), { timeout: 60_000 }).not.toBe('')
   giveUp.abort(new Error('changed my mind'))
   await expect(process).rejects.toThrow('changed my mind')
   expect(() => globalThis.process.kill(Number(output.join('')), 0)).toThrow('ESRCH')

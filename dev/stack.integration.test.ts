@@ -25,7 +25,7 @@ async function health(apiUrl: string): Promise<unknown> {
 }
 
 async function untilHealthy(apiUrl: string): Promise<void> {
-  await expect.poll(() => health(apiUrl), { timeout: 30_000 }).toMatchObject({ status: 'ok', catalog: 'up', temporal: 'up' })
+  await expect.poll(() => health(apiUrl), { timeout: 60_000 }).toMatchObject({ status: 'ok', catalog: 'up', temporal: 'up' })
 }
 
 function isAlive(pid: number): boolean {
@@ -238,7 +238,7 @@ describe('npm start', () => {
     expect(first.output()).toContain(join(home, 'keys/first-login'))
     process.kill(first.program.pid, 'SIGKILL')
     await first.program.exited
-    await expect.poll(() => children.filter(isAlive), { timeout: 5_000 }).toEqual([])
+    await expect.poll(() => children.filter(isAlive), { timeout: 60_000 }).toEqual([])
 
     const second = await start(home, chosen)
     expect(second.output()).not.toContain('first-login')

@@ -47,7 +47,7 @@ test('closed workflows stay readable for 30 days', async () => {
 test('the Web UI answers, and nothing listens beyond loopback', async () => {
   const uiPort = await freePort()
   const server = await start({ folder: null, port: await freePort(), uiPort })
-  await expect.poll(() => accepts(uiPort), { timeout: 10_000 }).toBe(true)
+  await expect.poll(() => accepts(uiPort), { timeout: 60_000 }).toBe(true)
   expect((await fetch(`http://127.0.0.1:${uiPort}/`)).status).toBe(200)
   const sockets = await listeningSockets(server.pid)
   expect(sockets.map((socket) => socket.port)).toContain(uiPort)

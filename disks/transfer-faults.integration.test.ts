@@ -177,7 +177,7 @@ async function transferUntilKilled({ request }: Setting, goalBytes: number): Pro
   })
   onTestFinished(() => child.stop(0))
   await vi.waitFor(() => expect(reachedBytes, child.stderrTail()).toBeGreaterThanOrEqual(goalBytes), {
-    timeout: 30_000,
+    timeout: 60_000,
     interval: 20,
   })
   process.kill(child.pid, 'SIGKILL')
@@ -233,7 +233,7 @@ describe('a source that fails', () => {
     ])
     await writeFile(join(setting.folder, 'trouble'), '')
     const finished = finishAndCompare(setting)
-    await vi.waitFor(async () => expect(await processesNaming(targetOf(setting.request))).not.toEqual([]), { timeout: 20_000 })
+    await vi.waitFor(async () => expect(await processesNaming(targetOf(setting.request))).not.toEqual([]), { timeout: 60_000 })
     await rm(join(setting.folder, 'trouble'))
     expect(await finished).toBe(0)
   })

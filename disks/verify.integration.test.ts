@@ -1,12 +1,13 @@
 import { randomBytes, randomInt } from 'node:crypto'
-import { copyFile, open, readFile, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises'
+import { copyFile, cp, open, readFile, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { describe, expect, it, onTestFinished, vi } from 'vitest'
+import { afterAll, describe, expect, it, onTestFinished, vi } from 'vitest'
+import type { Compression } from '../domain/backup.ts'
 import { BLOCK_SIZE_BYTES } from '../domain/blocks.ts'
 import { backUpImage, MIB, noise, processesNaming, prose, writeImage } from '../test/disk-backups.ts'
 import { requireTool } from '../test/requires.ts'
-import { temporaryFolder } from '../test/temporary-folder.ts'
+import { createTemporaryFolder, temporaryFolder } from '../test/temporary-folder.ts'
 import { runTool, startTool } from '../tools/run-tool.ts'
 import { blocksPath, imagePath, type ChainLink } from './chain.ts'
 import { REGION_SIZE_BYTES } from './block-hashes.ts'
@@ -24,9 +25,27 @@ interface Sample {
   full: ChainLink
 }
 
-/** A full of data, text and holes, and an incremental over it that overwrites and zeroes. */
-async function sampleChain(compression: 'zstd' | 'none', runName = 'run'): Promise<Sample> {
+const templates = new Map<Compression, Promise<{ path: string; remove(): Promise<void>; links: ChainLink[] }>>()
+
+afterAll(async () => {
+  for (const template of templates.values()) await (await template).remove()
+})
+
+/** A chain to be damaged: a copy of one that is made once. */
+async function sampleChain(compression: Compression, runName = 'run'): Promise<Sample> {
   const folder = await temporaryFolder()
+  const making = templates.get(compression) ?? makeChain(compression)
+  templates.set(compression, making)
+  const template = await making
+  await cp(template.path, folder, { recursive: true })
+  const [full, newest] = template.links.map((link) => ({ ...link, folder: link.folder.replace(template.path, folder) }))
+  if (!full || !newest) throw new TypeError('two backups were made')
+  return { folder: join(folder, runName), links: [full, newest], newest, full }
+}
+
+/** A full of data, text and holes, and an incremental over it that overwrites and zeroes. */
+async function makeChain(compression: Compression): Promise<{ path: string; remove(): Promise<void>; links: ChainLink[] }> {
+  const { path: folder, remove } = await createTemporaryFolder()
   const raw = join(folder, 'disk.raw')
   await writeImage(raw, sizeBytes, [
     [0, noise(3 * MIB, 1)],
@@ -40,9 +59,7 @@ async function sampleChain(compression: 'zstd' | 'none', runName = 'run'): Promi
     [20 * MIB, prose(MIB, 5)],
   ])
   const { links } = await backUpImage({ folder, backupId: 'next', imagePath: raw, sizeBytes, compression, parent: first.links })
-  const [full, newest] = links
-  if (!full || !newest) throw new TypeError('two backups were made')
-  return { folder: join(folder, runName), links, newest, full }
+  return { path: folder, remove, links }
 }
 
 function verify(sample: Pick<Sample, 'folder'>, links: ChainLink[]): Promise<VerifyResult> {
@@ -352,5 +369,5 @@ async function failBeyond(path: string, offset: number): Promise<void> {
     await runTool('fusermount3', ['-u', '-z', path], { timeoutMs: 10_000 })
     await fuse.stop(5_000)
   })
-  await vi.waitFor(async () => expect((await stat(path)).size).toBeGreaterThan(0), { timeout: 20_000, interval: 20 })
+  await vi.waitFor(async () => expect((await stat(path)).size).toBeGreaterThan(0), { timeout: 60_000, interval: 20 })
 }

@@ -9,8 +9,7 @@ import type { PlatformInfo, VmDescription } from '../sources/source.ts'
 import { kindKey } from '../workflows/search-attributes.ts'
 import { admitWithin } from './admitted-start.ts'
 import { describeWorkflow, promptly, within } from './client-calls.ts'
-import { toHoldfastError } from './client-failures.ts'
-import { hasGrpcStatus } from './grpc-status.ts'
+import { isOutOfReach, toHoldfastError } from './client-failures.ts'
 import type { BackupAdmission, Discovery, Operations, StartBackupRequest } from './operations.ts'
 import { backupOf, beginning } from './workflow-starts.ts'
 import type { WorkflowStart } from './workflow-starts.ts'
@@ -29,6 +28,8 @@ export interface OperationsOptions {
 const REACHABLE_WITHIN_MS = 4_000
 /** What a workflow takes to close after its last step, on a busy machine. */
 const CLOSING_MS = 1_000
+/** After a wait for a result that was cut short. */
+const ASK_AGAIN_MS = 250
 
 /** Opens nothing: the client connects with the first request, and closing it is the caller's. */
 export function createOperations(client: Client, options: OperationsOptions = {}): Operations {
@@ -191,7 +192,10 @@ function joinToEnd<T>(client: Client, start: WorkflowStart, deadlineMs: number):
   return runToEnd<T>(client, start, deadlineMs, WorkflowIdConflictPolicy.USE_EXISTING)
 }
 
-/** Runs a short workflow and waits for its result. `MOVER_UNAVAILABLE` when it does not end in time; it may still end later. */
+/**
+ * Runs a short workflow and waits for its result. When it does not end in time, Temporal is asked which of the two is silent:
+ * `MOVER_UNAVAILABLE` (the workflow may still end later) or `ORCHESTRATOR_UNAVAILABLE`.
+ */
 async function runToEnd<T = void>(
   client: Client,
   start: WorkflowStart,
@@ -200,18 +204,25 @@ async function runToEnd<T = void>(
 ): Promise<T> {
   const { workflowType, ...options } = start
   const handle = await within(client, () => client.workflow.start(workflowType, { ...options, workflowIdConflictPolicy }))
-  try {
-    return await client.withDeadline<T>(Date.now() + deadlineMs, () => handle.result())
-  } catch (error) {
-    // Not our own clock: the call's deadline may come a moment before it. A server that took the start and then says nothing is not away.
-    if (!hasGrpcStatus(error, 'DEADLINE_EXCEEDED')) throw error
-    throw new HoldfastError(
-      'MOVER_UNAVAILABLE',
-      `"${handle.workflowId}" has not ended within ${deadlineMs / 1000} s; it goes on by itself.`,
-      {
-        details: { workflow_id: handle.workflowId },
-        cause: error,
-      },
-    )
+  const deadline = Date.now() + deadlineMs
+  for (;;) {
+    try {
+      return await client.withDeadline<T>(deadline, () => handle.result())
+    } catch (error) {
+      // The end of a call's time looks like a server that is away, and comes a moment before our own clock or after it.
+      if (!isOutOfReach(error)) throw error
+      const found = await describeWorkflow(client, handle.workflowId)
+      if (found?.status.name !== 'RUNNING') return await within<T>(client, () => handle.result())
+      const leftMs = deadline - Date.now()
+      if (leftMs > ASK_AGAIN_MS) {
+        await delay(ASK_AGAIN_MS)
+        continue
+      }
+      throw new HoldfastError(
+        'MOVER_UNAVAILABLE',
+        `"${handle.workflowId}" has not ended within ${deadlineMs / 1000} s; it goes on by itself.`,
+        { details: { workflow_id: handle.workflowId }, cause: error },
+      )
+    }
   }
 }

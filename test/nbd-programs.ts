@@ -63,7 +63,7 @@ async function listening(
   let ended = false
   void tool.exited.then(() => (ended = true))
   // All three write their pid file when they listen. Waiting ends early when the program does, so that its words are seen.
-  await vi.waitFor(() => (ended ? Promise.resolve() : access(pidPath)), { timeout: 20_000, interval: 5 })
+  await vi.waitFor(() => (ended ? Promise.resolve() : access(pidPath)), { timeout: 60_000, interval: 5 })
   if (ended) throw new Error(`${tool.program} did not start: ${tool.stderrTail()}`)
   return { endpoint: { type: 'unix', path: socketPath, exportName }, uri: `nbd+unix:///${exportName}?socket=${socketPath}`, tool }
 }

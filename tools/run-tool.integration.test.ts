@@ -122,9 +122,9 @@ it('leaves no orphan when its parent is killed', async () => {
     onOutput: (text) => void (printed += text),
   })
   onTestFinished(() => parent.stop(0))
-  await expect.poll(() => /^\d+\n/m.test(printed), { timeout: 20_000 }).toBe(true)
+  await expect.poll(() => /^\d+\n/m.test(printed), { timeout: 60_000 }).toBe(true)
   const orphan = Number.parseInt(printed, 10)
   expect(isAlive(orphan)).toBe(true)
   process.kill(parent.pid, 'SIGKILL')
-  await expect.poll(() => isAlive(orphan), { timeout: 5_000 }).toBe(false)
+  await expect.poll(() => isAlive(orphan), { timeout: 60_000 }).toBe(false)
 })

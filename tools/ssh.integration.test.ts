@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { connect, createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
@@ -134,15 +134,20 @@ describe('the private key', () => {
   it('is in no process list, no environment, and no dump of the target', async () => {
     const marker = `marker-${process.pid}`
     const runFolder = await temporaryFolder()
-    const work = run('sleep 2; echo "$1"', [marker], { runFolder })
-    const processes = await vi.waitFor(async () => {
-      const found = await processesWith(marker)
-      expect(found.length).toBeGreaterThan(1)
-      return found
-    })
+    const seen = join(await temporaryFolder(), 'seen')
+    const work = run('until [ -e "$2" ]; do sleep 0.1; done; echo "$1"', [marker, seen], { runFolder })
+    const processes = await vi.waitFor(
+      async () => {
+        const found = await processesWith(marker)
+        expect(found.length).toBeGreaterThan(1)
+        return found
+      },
+      { timeout: 60_000 },
+    )
     for (const text of processes) expect(text).not.toContain(canary())
     const [files] = await readdir(runFolder)
     expect(await readFile(join(runFolder, files ?? '', 'key'), 'utf8')).toContain(canary())
+    await writeFile(seen, '')
     expect(inspect(sshd.target, { depth: 9 }) + JSON.stringify(sshd.target)).not.toContain(canary())
     await work
   })

@@ -124,7 +124,7 @@ describe('a chain of backups', () => {
   test('who sees a backup completed may start the next one at once', async () => {
     const { backupId } = await vm.start()
     const status = () => holdfast.catalog.selectFrom('backup_jobs').select('status').where('id', '=', backupId).executeTakeFirst()
-    await expect.poll(status, { timeout: 30_000, interval: 5 }).toEqual({ status: 'completed' })
+    await expect.poll(status, { timeout: 60_000, interval: 5 }).toEqual({ status: 'completed' })
     expect(await vm.backUp({ backupType: 'incremental' })).toMatchObject({ status: 'completed', parent_backup_id: backupId })
   })
 

@@ -59,7 +59,7 @@ describe('a running backup', () => {
     const { backupId } = await vm.start(slowly)
     await vm.reached(backupId, 8 * MIB)
     await holdfast.kill('mover')
-    await expect.poll(() => processesNaming(backupId), { timeout: 5_000 }).toEqual([])
+    await expect.poll(() => processesNaming(backupId), { timeout: 60_000 }).toEqual([])
     await holdfast.start('mover')
     const row = await vm.ended(backupId)
     expect(row).toMatchObject({ status: 'completed', error_message: null })

@@ -135,7 +135,7 @@ async function expectContents(domain: TestDomain, expected: readonly Buffer[]): 
 /** Waits until a disk is being written, then kills the mover. */
 async function killWhileWriting(path: string): Promise<void> {
   await expect
-    .poll(async () => (await readdir(path)).some((name) => name.endsWith('.partial')), { timeout: 30_000, interval: 10 })
+    .poll(async () => (await readdir(path)).some((name) => name.endsWith('.partial')), { timeout: 60_000, interval: 10 })
     .toBe(true)
   await holdfast.kill('mover')
 }

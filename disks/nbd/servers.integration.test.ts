@@ -119,7 +119,7 @@ describe('reading is what nbdcopy reads', () => {
     const tool = startTool('nbdkit', ['--foreground', '--ipaddr', '127.0.0.1', '--port', String(port), 'pattern', 'size=5M'])
     onTestFinished(() => tool.stop(5_000))
     const endpoint = { type: 'tcp', host: '127.0.0.1', port, exportName: '' } as const
-    const pool = await vi.waitFor(() => NbdPool.open(endpoint, { connections: 2 }), { timeout: 10_000, interval: 10 })
+    const pool = await vi.waitFor(() => NbdPool.open(endpoint, { connections: 2 }), { timeout: 60_000, interval: 10 })
     onTestFinished(() => pool.close())
     const disk = await readAll(pool)
     // nbdkit's pattern plugin: every 8 bytes hold their own offset.

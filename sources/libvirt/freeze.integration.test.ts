@@ -83,7 +83,7 @@ it('goes on thawing in the background until it is confirmed, without keeping the
   const body = 'domfsthaw) [ "$(grep -c thaw "$(dirname "$0")/calls")" -ge 3 ] ;;'
   const { result, calls } = await withVirsh(body, (folder) => begin(folder))
   expect(result).toEqual({ outcome: 'frozen', failure: null, thawed: false })
-  await expect.poll(async () => (await calls()).filter((call) => call === 'domfsthaw').length, { timeout: 30_000 }).toBe(3)
+  await expect.poll(async () => (await calls()).filter((call) => call === 'domfsthaw').length, { timeout: 60_000 }).toBe(3)
 })
 
 it('thaws although the process that froze is killed', async () => {
@@ -102,8 +102,8 @@ it('thaws although the process that froze is killed', async () => {
       () => true,
       () => false,
     )
-  await expect.poll(() => seen('frozen'), { timeout: 30_000 }).toBe(true)
+  await expect.poll(() => seen('frozen'), { timeout: 60_000 }).toBe(true)
   await child.stop(0)
   expect(await seen('thawed')).toBe(false)
-  await expect.poll(() => seen('thawed'), { timeout: 30_000 }).toBe(true)
+  await expect.poll(() => seen('thawed'), { timeout: 60_000 }).toBe(true)
 })

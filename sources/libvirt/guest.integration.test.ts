@@ -151,7 +151,7 @@ test('kill -9 of our process in the middle of a freeze leaves the guest thawed',
   const env = { PATH: `${programs}:${process.env['PATH'] ?? ''}` }
   const child = startTool(process.execPath, ['--input-type=module-typescript', '--eval', script], { env })
   try {
-    await expect.poll(() => existsSync(reached), { timeout: 30_000, interval: 20 }).toBe(true)
+    await expect.poll(() => existsSync(reached), { timeout: 60_000, interval: 20 }).toBe(true)
     expect(await guest.agent.freezeStatus()).toBe('frozen')
     process.kill(child.pid, 'SIGKILL')
     await child.exited
@@ -160,13 +160,13 @@ test('kill -9 of our process in the middle of a freeze leaves the guest thawed',
   }
   await expectGuestGoesOn()
 
-  await expect.poll(() => guest.ask('domjobinfo'), { timeout: 20_000 }).toContain('Backup')
+  await expect.poll(() => guest.ask('domjobinfo'), { timeout: 60_000 }).toContain('Backup')
   await source.endSnapshot(backups.config, 'killed', { outcome: 'abandoned', changeIdsInUse: [] }, {})
   expect(await guest.ask('domjobinfo')).not.toContain('Backup')
   expect(await guest.ask('checkpoint-list', '--name')).not.toContain('holdfast-killed')
 })
 
-test('a guest restored as a new domain starts and finds its files', async () => {
+test('a guest restored as a new domain starts and finds its files', { timeout: 300_000 }, async () => {
   const syncedBefore = await guest.console.lastSynced()
   const backup = await backups.backUp({ backupId: 'to-restore' })
   const syncedAfter = await guest.console.lastSynced()
@@ -203,7 +203,7 @@ test('a guest restored as a new domain starts and finds its files', async () => 
 
 test('an agent that was killed costs consistency, not the backup', async () => {
   await guest.agent.run(`sleep 1; kill -9 ${await guest.agentPid()}`)
-  await expect.poll(() => guest.ask('dumpxml'), { timeout: 30_000 }).toContain("state='disconnected'")
+  await expect.poll(() => guest.ask('dumpxml'), { timeout: 60_000 }).toContain("state='disconnected'")
   const request = { backupId: 'killed-agent', config: backups.config, parentChangeIds: {} }
   const snapshot = await source.beginSnapshot(request, {})
   try {

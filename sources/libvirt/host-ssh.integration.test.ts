@@ -61,7 +61,7 @@ function connectionTo({ port, user, knownHosts, privateKey }: PrivateSshd): Sour
 async function expectNothingLeft(): Promise<void> {
   expect(await readdir(scratchFolder)).toEqual([])
   // The tunnel to libvirt is kept for a few seconds.
-  await vi.waitFor(async () => expect(await readdir(runFolder)).toEqual([]), { timeout: 20_000, interval: 100 })
+  await vi.waitFor(async () => expect(await readdir(runFolder)).toEqual([]), { timeout: 60_000, interval: 100 })
 }
 
 /** Command lines of programs that name `word`. */
@@ -252,16 +252,12 @@ describe('a hypervisor behind SSH', () => {
       const disk = await source.openDisk(domain.config, snapshot, 0, { runFolder })
       await readOpenDisk(disk, null)
       await shaky.cut()
-      await vi.waitFor(async () => expect((await failureOf(readOpenDisk(disk, null))).retryable).toBe(true))
+      await expect.poll(async () => (await failureOf(readOpenDisk(disk, null))).retryable).toBe(true)
       const error = await failureOf(disk.close())
       expect(error).toMatchObject({ code: 'SOURCE_UNAVAILABLE', retryable: true })
-      await vi.waitFor(
-        async () =>
-          expect((await processesNaming('qemu-nbd')).filter((line) => line.includes(domain.uuid.slice(0, 8)))).toEqual([]),
-        {
-          timeout: 15_000,
-        },
-      )
+      const servers = async (): Promise<string[]> =>
+        (await processesNaming('qemu-nbd')).filter((line) => line.includes(domain.uuid.slice(0, 8)))
+      await expect.poll(servers).toEqual([])
 
       const again = new LibvirtSource(runFolder, connectionTo(sshd))
       const reopened = await again.openDisk(domain.config, snapshot, 0, { runFolder })

@@ -147,7 +147,7 @@ describe('a domain that crashed and is preserved', () => {
       extraXml: '<on_crash>preserve</on_crash>',
     })
     await domain.ask('start')
-    await vi.waitFor(async () => expect(await domain.ask('domstate')).toContain('crashed'), { timeout: 30_000 })
+    await vi.waitFor(async () => expect(await domain.ask('domstate')).toContain('crashed'), { timeout: 60_000 })
     const backup = await backUp(domain, 'b-1', null)
     expect(backup.snapshot.id).toMatch(/^live:/)
     expect(backup.content.equals(boot)).toBe(true)

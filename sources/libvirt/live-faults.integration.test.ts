@@ -213,7 +213,7 @@ describe('a scratch folder', () => {
     const { bavail, bsize } = await statfs(smallFolder)
     await writeFile(join(smallFolder, 'filler'), Buffer.alloc(bavail * bsize - 64 * 1024))
     const full = { code: 'INSUFFICIENT_STORAGE', retryable: false }
-    await expect.poll(async () => (await domain.traces(smallFolder)).job, { timeout: 30_000 }).toBe(false)
+    await expect.poll(async () => (await domain.traces(smallFolder)).job, { timeout: 60_000 }).toBe(false)
     await domain.write(0, 0, randomBytes(MIB))
     await expect(disk.close()).rejects.toMatchObject(full)
     await expect(open(snapshot, 1, small)).rejects.toMatchObject(full)

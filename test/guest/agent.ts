@@ -2,8 +2,8 @@
 import { vi } from 'vitest'
 import type { PrivateLibvirt } from '../private-libvirt.ts'
 
-/** Also for the first answer after the guest's start. */
-const patience = { timeout: 60_000, interval: 200 }
+/** Also for a guest that starts, on an emulated processor that it shares with other tests. */
+const patience = { timeout: 240_000, interval: 200 }
 
 export class GuestAgent {
   readonly #libvirt: PrivateLibvirt

@@ -11,7 +11,7 @@ import { GuestAgent } from './agent.ts'
 import { GuestConsole } from './console.ts'
 import { kernelPath } from './guest-files.ts'
 
-export const GUEST_DISK_BYTES = 128 * 1024 * 1024
+export const GUEST_DISK_BYTES = 256 * 1024 * 1024
 
 export interface Guest {
   uuid: string

@@ -25,7 +25,13 @@ interface Sample {
   full: ChainLink
 }
 
-const templates = new Map<Compression, Promise<{ path: string; remove(): Promise<void>; links: ChainLink[] }>>()
+interface Template {
+  path: string
+  links: ChainLink[]
+  remove(): Promise<void>
+}
+
+const templates = new Map<Compression, Promise<Template>>()
 
 afterAll(async () => {
   for (const template of templates.values()) await (await template).remove()
@@ -44,8 +50,9 @@ async function sampleChain(compression: Compression, runName = 'run'): Promise<S
 }
 
 /** A full of data, text and holes, and an incremental over it that overwrites and zeroes. */
-async function makeChain(compression: Compression): Promise<{ path: string; remove(): Promise<void>; links: ChainLink[] }> {
-  const { path: folder, remove } = await createTemporaryFolder()
+async function makeChain(compression: Compression): Promise<Template> {
+  const temporary = await createTemporaryFolder()
+  const folder = temporary.path
   const raw = join(folder, 'disk.raw')
   await writeImage(raw, sizeBytes, [
     [0, noise(3 * MIB, 1)],
@@ -59,7 +66,7 @@ async function makeChain(compression: Compression): Promise<{ path: string; remo
     [20 * MIB, prose(MIB, 5)],
   ])
   const { links } = await backUpImage({ folder, backupId: 'next', imagePath: raw, sizeBytes, compression, parent: first.links })
-  return { path: folder, remove, links }
+  return { ...temporary, links }
 }
 
 function verify(sample: Pick<Sample, 'folder'>, links: ChainLink[]): Promise<VerifyResult> {

@@ -86,7 +86,7 @@ describe('deadlines', () => {
       code: 'CATALOG_UNAVAILABLE',
       retryable: true,
     })
-    expect(performance.now() - started).toBeLessThan(2_000)
+    expect(performance.now() - started).toBeLessThan(10_000)
     expect((await sql<{ one: number }>`select 1 as one`.execute(impatient)).rows).toEqual([{ one: 1 }])
   })
 
@@ -110,7 +110,7 @@ describe('deadlines', () => {
     await sql`select 1`.execute(catalog)
     const started = performance.now()
     await catalog.destroy()
-    expect(performance.now() - started).toBeLessThan(2_000)
+    expect(performance.now() - started).toBeLessThan(10_000)
     expect(await running).toMatchObject({ code: 'CATALOG_UNAVAILABLE' })
   })
 })

@@ -45,7 +45,7 @@ it('survives kill -9 of the server: fails fast while it is gone, works on when i
     const started = performance.now()
     const error = await failureOf(insertRepository(catalog, 'during'))
     expect(error).toMatchObject({ code: 'CATALOG_UNAVAILABLE', retryable: true })
-    expect(performance.now() - started).toBeLessThan(1_000)
+    expect(performance.now() - started).toBeLessThan(5_000)
   }
 
   await start()

@@ -288,7 +288,7 @@ it('keeps to its rate limit', async () => {
   const seconds = (performance.now() - startedMs) / 1_000
   // 18 MiB hold data, 6 MiB are a hole that is not read.
   expect(seconds).toBeGreaterThan((18 * MIB) / (8 * MIB) - 0.5)
-  expect(seconds).toBeLessThan(10)
+  expect(seconds).toBeLessThan(30)
   expect(rates.length).toBeGreaterThan(2)
 })
 

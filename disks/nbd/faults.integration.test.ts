@@ -108,7 +108,7 @@ describe('servers that stop', () => {
     const connection = await connectTo(server, { requestTimeoutMs: 300 })
     const started = performance.now()
     const results = await Promise.allSettled([0, 4096, 8192].map((offset) => connection.read(offset, 4096, Buffer.alloc(4096))))
-    expect(performance.now() - started).toBeLessThan(5_000)
+    expect(performance.now() - started).toBeLessThan(20_000)
     for (const result of results) expect(result).toMatchObject({ status: 'rejected', reason: { code: 'NBD_TIMEOUT' } })
     expect(await connection.closed).toMatchObject({ code: 'NBD_TIMEOUT' })
   })

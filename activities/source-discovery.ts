@@ -3,9 +3,8 @@ import { cancellationSignal } from '@temporalio/activity'
 import { ulid } from 'ulid'
 import { recordDiscovery } from '../db/queries/vm-discovery.ts'
 import type { FoundVm } from '../db/queries/vm-discovery.ts'
-import { findSource } from '../db/queries/sources.ts'
+import { requireSource } from '../db/queries/sources.ts'
 import type { SourceRow } from '../db/queries/sources.ts'
-import { sourceNotFound } from '../db/queries/source-records.ts'
 import { findVmContextsOfSource } from '../db/queries/vm-contexts.ts'
 import { HoldfastError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/errors.ts'
@@ -46,19 +45,13 @@ export function createSourceDiscoveryActivities(dependencies: HostDependencies):
     },
 
     async probeSource(sourceId: string): Promise<PlatformInfo> {
-      return atOnce(async () => probe(settingsOf(await sourceRow(sourceId))))
+      return atOnce(async () => probe(settingsOf(await requireSource(catalog, sourceId))))
     },
 
     async discoverVms(sourceId: string): Promise<Discovery> {
-      return atOnce(async () => discover(await sourceRow(sourceId)))
+      return atOnce(async () => discover(await requireSource(catalog, sourceId)))
     },
   })
-
-  async function sourceRow(sourceId: string): Promise<SourceRow> {
-    const row = await findSource(catalog, sourceId)
-    if (!row) throw sourceNotFound(sourceId)
-    return row
-  }
 
   async function discover(row: SourceRow): Promise<Discovery> {
     const source = await openSource(settingsOf(row))

@@ -1,22 +1,17 @@
 /** Starting the restore of a whole VM. */
 import type { z } from '@hono/zod-openapi'
-import type { RestoreJob } from '../db/queries/restores.ts'
-import { findSource } from '../db/queries/sources.ts'
+import { requireSource } from '../db/queries/sources.ts'
 import { findVmContext } from '../db/queries/vm-contexts.ts'
 import type { VmContext } from '../db/queries/vm-contexts.ts'
 import { HoldfastError } from '../domain/errors.ts'
 import type { VmTarget } from '../domain/restore.ts'
+import type { StartedRestore } from './answers/restores.ts'
 import { backupDetailOf, requireCompleted, requireDisks } from './backup-choice.ts'
 import type { ApiDependencies } from './dependencies.ts'
 import { checkRestoreTarget } from './restore-target.ts'
 import type { startRestoreRequest } from './schemas/restores.ts'
 
 type Request = Extract<z.output<typeof startRestoreRequest>, { target: string }>
-
-type Started = Pick<
-  RestoreJob,
-  'id' | 'backup_id' | 'target' | 'disk_index' | 'target_path' | 'final_path' | 'target_format' | 'created_at'
->
 
 /**
  * `BACKUP_NOT_FOUND`, `BACKUP_NOT_COMPLETED`, `DISK_NOT_FOUND`, `RESTORE_TARGET_INVALID`, `RESTORE_NOT_CONFIRMED`,
@@ -27,7 +22,7 @@ export async function startVmRestore(
   restoreId: string,
   backupId: string,
   request: Request,
-): Promise<Started> {
+): Promise<StartedRestore> {
   const { operations, now } = dependencies
   const { job, disks, repository } = await backupDetailOf(dependencies, backupId)
   requireCompleted(job, 'restored')
@@ -48,12 +43,7 @@ async function newVm(
   request: Extract<Request, { target: 'libvirt' }>,
 ): Promise<VmTarget> {
   await checkRestoreTarget(catalog, hostId, request.disk_folder)
-  const source = await findSource(catalog, request.source_id)
-  if (!source) {
-    throw new HoldfastError('SOURCE_CONNECTION_NOT_FOUND', 'There is no such source connection: GET /sources lists them.', {
-      details: { source_id: request.source_id },
-    })
-  }
+  const source = await requireSource(catalog, request.source_id)
   if (source.source_type !== 'libvirt') {
     throw new HoldfastError('RESTORE_TARGET_INVALID', `Source "${source.name}" is of type ${source.source_type}, not libvirt.`, {
       details: { source_id: source.id },

@@ -8,6 +8,12 @@ import { timeOrNull } from './units.ts'
 export type DiskRestoreAnswer = z.infer<typeof diskRestore>
 export type VmRestoreAnswer = z.infer<typeof vmRestore>
 
+/** What is known of a restore when it has just been started. */
+export type StartedRestore = Pick<
+  RestoreJob,
+  'id' | 'backup_id' | 'target' | 'disk_index' | 'target_path' | 'final_path' | 'target_format' | 'created_at'
+>
+
 /** `disks`: of a VM restore, in order. A restore of one disk has none. */
 export function restoreAnswer(row: RestoreJob, disks: RestoreJob[], now: Date): DiskRestoreAnswer | VmRestoreAnswer {
   return row.target === null ? diskRestoreAnswer(row, now) : vmRestoreAnswer(row, row.target, disks, now)

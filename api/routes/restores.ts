@@ -7,7 +7,7 @@ import { countRestores, disksOfRestores, findRestore, listRestores } from '../..
 import type { RestoreJob } from '../../db/queries/restores.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import { restoreAnswer, targetFile } from '../answers/restores.ts'
-import type { DiskRestoreAnswer, VmRestoreAnswer } from '../answers/restores.ts'
+import type { DiskRestoreAnswer, StartedRestore, VmRestoreAnswer } from '../answers/restores.ts'
 import { backupDetailOf, isActive, requireCompleted, requireDisks } from '../backup-choice.ts'
 import { cursorByTime, readTimeCursor } from '../cursor.ts'
 import type { ApiDependencies } from '../dependencies.ts'
@@ -108,10 +108,6 @@ export function restores(dependencies: ApiDependencies, startOnce: StartOnce, to
 }
 
 type StartedAnswer = z.infer<typeof startRestoreAnswer>
-type StartedRestore = Pick<
-  RestoreJob,
-  'id' | 'backup_id' | 'target' | 'disk_index' | 'target_path' | 'final_path' | 'target_format' | 'created_at'
->
 
 async function startDiskRestore(
   dependencies: ApiDependencies,

@@ -2,8 +2,8 @@
 import { createRoute } from '@hono/zod-openapi'
 import type { z } from '@hono/zod-openapi'
 import { ulid } from 'ulid'
-import { checkSourceIsNew, deleteSource, relabelSource, sourceNotFound } from '../../db/queries/source-records.ts'
-import { countSources, findSource, listSources, vmCountsOfSources } from '../../db/queries/sources.ts'
+import { checkSourceIsNew, deleteSource, relabelSource } from '../../db/queries/source-records.ts'
+import { countSources, findSource, listSources, requireSource, vmCountsOfSources } from '../../db/queries/sources.ts'
 import type { SourceRow } from '../../db/queries/sources.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import { discardCredentials } from '../../security/sealed-credentials.ts'
@@ -119,7 +119,7 @@ export function sources(dependencies: ApiDependencies, startOnce: StartOnce): Ap
       return c.json(answer, 201)
     })
     .openapi(oneRoute, async (c) => {
-      const row = await sourceOf(dependencies, c.req.valid('param').id)
+      const row = await requireSource(catalog, c.req.valid('param').id)
       return c.json({ success: true as const, source: await shown(dependencies, row) }, 200)
     })
     .openapi(changeRoute, async (c) => c.json(await change(dependencies, c.req.valid('param').id, c.req.valid('json')), 200))
@@ -130,21 +130,14 @@ export function sources(dependencies: ApiDependencies, startOnce: StartOnce): Ap
       return c.json({ success: true as const, source_id: id, removed_vm_count: removed, message }, 200)
     })
     .openapi(testRoute, async (c) => {
-      const { id: sourceId, host_id: hostId } = await sourceOf(dependencies, c.req.valid('param').id)
+      const { id: sourceId, host_id: hostId } = await requireSource(catalog, c.req.valid('param').id)
       await operations.testSource({ sourceId, hostId })
       return c.json(await changed(dependencies, sourceId, 'The platform can be reached'), 200)
     })
     .openapi(discoverRoute, async (c) => {
-      const { id: sourceId, host_id: hostId } = await sourceOf(dependencies, c.req.valid('param').id)
+      const { id: sourceId, host_id: hostId } = await requireSource(catalog, c.req.valid('param').id)
       return c.json(discoveryAnswer(sourceId, await operations.discoverVms({ sourceId, hostId })), 200)
     })
-}
-
-/** `SOURCE_CONNECTION_NOT_FOUND` */
-async function sourceOf({ catalog }: ApiDependencies, id: string): Promise<SourceRow> {
-  const row = await findSource(catalog, id)
-  if (!row) throw sourceNotFound(id)
-  return row
 }
 
 async function list(
@@ -195,7 +188,7 @@ async function change(
   id: string,
   request: z.output<typeof changeSourceRequest>,
 ): Promise<ChangedSource> {
-  const row = await sourceOf(dependencies, id)
+  const row = await requireSource(dependencies.catalog, id)
   const settings = changedSettings(row, request)
   await checkSourceIsNew(dependencies.catalog, settings)
   if (!changesConnection(request)) {
@@ -216,7 +209,7 @@ async function change(
 }
 
 async function changed(dependencies: ApiDependencies, id: string, message: string): Promise<ChangedSource> {
-  const source = await shown(dependencies, await sourceOf(dependencies, id))
+  const source = await shown(dependencies, await requireSource(dependencies.catalog, id))
   return { success: true, source_id: id, message, source }
 }
 

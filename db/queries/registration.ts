@@ -1,10 +1,12 @@
 /** Recording VMs and repositories that a mover has looked at. */
+import type { Transaction } from 'kysely'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { JsonObject, JsonValue } from '../../domain/errors.ts'
 import type { RepositoryType, SourceType } from '../../domain/backup.ts'
 import type { StorageInfo } from '../../domain/storage.ts'
 import type { Catalog } from '../client.ts'
 import { isDuplicateKey } from '../driver-errors.ts'
+import type { Database } from '../schema.ts'
 import { findRepository } from './repositories.ts'
 import { findVmContext } from './vm-contexts.ts'
 import type { VmDisk } from './vm-contexts.ts'
@@ -62,10 +64,7 @@ export async function insertVm(catalog: Catalog, vm: NewVm): Promise<void> {
         restored_in_place_at: null,
       })
       .execute()
-    await transaction
-      .insertInto('vm_disks')
-      .values(vm.disks.map((disk) => vmDiskRow(vm.contextId, disk)))
-      .execute()
+    await insertVmDisks(transaction, vm.contextId, vm.disks)
   })
 }
 
@@ -89,13 +88,26 @@ export async function updateVm(catalog: Catalog, contextId: string, seen: SeenVm
       .where('context_id', '=', contextId)
       .executeTakeFirst()
     if (found.numUpdatedRows === 0n) return
-    await transaction.deleteFrom('vm_disks').where('vm_context_id', '=', contextId).execute()
-    if (disks.length === 0) return
-    await transaction
-      .insertInto('vm_disks')
-      .values(disks.map((disk) => vmDiskRow(contextId, disk)))
-      .execute()
+    await replaceVmDisks(transaction, contextId, disks)
   })
+}
+
+/** A VM whose disks could not be looked at may have none. */
+export async function insertVmDisks(transaction: Transaction<Database>, contextId: string, disks: NewVm['disks']): Promise<void> {
+  if (disks.length === 0) return
+  await transaction
+    .insertInto('vm_disks')
+    .values(disks.map((disk) => vmDiskRow(contextId, disk)))
+    .execute()
+}
+
+export async function replaceVmDisks(
+  transaction: Transaction<Database>,
+  contextId: string,
+  disks: NewVm['disks'],
+): Promise<void> {
+  await transaction.deleteFrom('vm_disks').where('vm_context_id', '=', contextId).execute()
+  await insertVmDisks(transaction, contextId, disks)
 }
 
 /** `REPO_EXISTS` when the name or the place is taken by another repository. */

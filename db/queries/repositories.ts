@@ -2,6 +2,7 @@
 import type { Selectable } from 'kysely'
 import type { Catalog } from '../client.ts'
 import type { BackupRepositoriesTable } from '../schema.ts'
+import { pageByName } from './page.ts'
 import type { ByName, Page } from './page.ts'
 
 export type BackupRepository = Selectable<BackupRepositoriesTable>
@@ -16,16 +17,7 @@ export async function listRepositories(
   filter: RepositoryFilter,
   page: Page<ByName>,
 ): Promise<BackupRepository[]> {
-  const { after } = page
-  return filtered(catalog, filter)
-    .selectAll()
-    .$if(after !== undefined, (query) =>
-      query.where('name', '>=', after!.name).where((row) => row.or([row('name', '>', after!.name), row('id', '>', after!.id)])),
-    )
-    .orderBy('name')
-    .orderBy('id')
-    .limit(page.limit)
-    .execute()
+  return pageByName(filtered(catalog, filter).selectAll(), { name: 'name', id: 'id' }, page).execute()
 }
 
 export async function countRepositories(catalog: Catalog, filter: RepositoryFilter): Promise<number> {

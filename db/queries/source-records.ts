@@ -4,7 +4,7 @@ import type { ErrorCode } from '../../domain/errors.ts'
 import type { Catalog } from '../client.ts'
 import { isDuplicateKey } from '../driver-errors.ts'
 import { deleteCredentials } from './credentials.ts'
-import { findConflictingSource, findSource } from './sources.ts'
+import { findConflictingSource, findSource, sourceNotFound } from './sources.ts'
 import type { SourcePlace } from './sources.ts'
 
 export interface NewSource extends SourcePlace {
@@ -175,10 +175,4 @@ function sourceInUse(sourceId: string, name: string, backups: number): HoldfastE
     `VMs of source "${name}" have ${backups} ${backups === 1 ? 'backup' : 'backups'}, which must not lose their VM: delete the backups first, or keep the source.`,
     { details: { source_id: sourceId, backup_count: backups } },
   )
-}
-
-export function sourceNotFound(sourceId: string): HoldfastError {
-  return new HoldfastError('SOURCE_CONNECTION_NOT_FOUND', 'There is no such source: GET /sources lists them.', {
-    details: { source_id: sourceId },
-  })
 }

@@ -1,9 +1,11 @@
 /** Reading source connections. */
 import type { Selectable } from 'kysely'
 import type { SourceType } from '../../domain/backup.ts'
+import { HoldfastError } from '../../domain/errors.ts'
 import type { JsonObject } from '../../domain/errors.ts'
 import type { Catalog } from '../client.ts'
 import type { SourcesTable, SourceState } from '../schema.ts'
+import { pageByName } from './page.ts'
 import type { ByName, Page } from './page.ts'
 
 export type SourceRow = Selectable<SourcesTable>
@@ -16,16 +18,7 @@ export interface SourceFilter {
 
 /** Name order, then id. */
 export async function listSources(catalog: Catalog, filter: SourceFilter, page: Page<ByName>): Promise<SourceRow[]> {
-  const { after } = page
-  return filtered(catalog, filter)
-    .selectAll()
-    .$if(after !== undefined, (query) =>
-      query.where('name', '>=', after!.name).where((row) => row.or([row('name', '>', after!.name), row('id', '>', after!.id)])),
-    )
-    .orderBy('name')
-    .orderBy('id')
-    .limit(page.limit)
-    .execute()
+  return pageByName(filtered(catalog, filter).selectAll(), { name: 'name', id: 'id' }, page).execute()
 }
 
 export async function countSources(catalog: Catalog, filter: SourceFilter): Promise<number> {
@@ -37,6 +30,19 @@ export async function countSources(catalog: Catalog, filter: SourceFilter): Prom
 
 export async function findSource(catalog: Catalog, id: string): Promise<SourceRow | undefined> {
   return catalog.selectFrom('sources').selectAll().where('id', '=', id).executeTakeFirst()
+}
+
+/** `SOURCE_CONNECTION_NOT_FOUND` */
+export async function requireSource(catalog: Catalog, id: string): Promise<SourceRow> {
+  const source = await findSource(catalog, id)
+  if (source) return source
+  throw sourceNotFound(id)
+}
+
+export function sourceNotFound(sourceId: string): HoldfastError {
+  return new HoldfastError('SOURCE_CONNECTION_NOT_FOUND', 'There is no such source: GET /sources lists them.', {
+    details: { source_id: sourceId },
+  })
 }
 
 export async function sourcesOfHost(catalog: Catalog, hostId: string): Promise<SourceRow[]> {

@@ -5,6 +5,7 @@ import type { SourceType } from '../../domain/backup.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { Catalog } from '../client.ts'
 import type { VmContextsTable, VmDisksTable } from '../schema.ts'
+import { pageByName } from './page.ts'
 import type { ByName, Page } from './page.ts'
 import { containing } from './patterns.ts'
 
@@ -31,18 +32,7 @@ export interface VmContextSummary {
 
 /** Name order, then id. */
 export async function listVmContexts(catalog: Catalog, filter: VmContextFilter, page: Page<ByName>): Promise<VmContext[]> {
-  const { after } = page
-  return filtered(catalog, filter)
-    .selectAll()
-    .$if(after !== undefined, (query) =>
-      query
-        .where('vm_name', '>=', after!.name)
-        .where((row) => row.or([row('vm_name', '>', after!.name), row('context_id', '>', after!.id)])),
-    )
-    .orderBy('vm_name')
-    .orderBy('context_id')
-    .limit(page.limit)
-    .execute()
+  return pageByName(filtered(catalog, filter).selectAll(), { name: 'vm_name', id: 'context_id' }, page).execute()
 }
 
 export async function countVmContexts(catalog: Catalog, filter: VmContextFilter): Promise<number> {

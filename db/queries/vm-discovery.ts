@@ -4,9 +4,9 @@ import { HoldfastError } from '../../domain/errors.ts'
 import type { JsonObject } from '../../domain/errors.ts'
 import type { Catalog } from '../client.ts'
 import type { Database, VmContextsTable, VmDisksTable } from '../schema.ts'
-import { vmDiskRow } from './registration.ts'
+import { insertVmDisks, replaceVmDisks, vmDiskRow } from './registration.ts'
 import type { SeenVm } from './registration.ts'
-import { sourceNotFound } from './source-records.ts'
+import { sourceNotFound } from './sources.ts'
 import type { SourceRow } from './sources.ts'
 
 /** A VM that the platform has. */
@@ -112,7 +112,7 @@ async function add(transaction: Transaction<Database>, source: SourceRow, vm: Fo
       ...columns,
     })
     .execute()
-  await insertDisks(transaction, vm.newContextId, vm.seen)
+  await insertVmDisks(transaction, vm.newContextId, vm.seen?.disks ?? [])
 }
 
 /** Whether anything but the time was new. */
@@ -134,10 +134,7 @@ async function update(
     .set(differs ? { ...others, config: JSON.stringify(config), last_seen_at: now } : { last_seen_at: now })
     .where('context_id', '=', row.context_id)
     .execute()
-  if (disksDiffer) {
-    await transaction.deleteFrom('vm_disks').where('vm_context_id', '=', row.context_id).execute()
-    await insertDisks(transaction, row.context_id, vm.seen)
-  }
+  if (disksDiffer) await replaceVmDisks(transaction, row.context_id, vm.seen?.disks ?? [])
   return differs
 }
 
@@ -153,14 +150,6 @@ function columnsOf(source: SourceRow, vm: FoundVm, row: VmRow | undefined): Colu
     memory_mb: vm.seen ? vm.seen.memoryMb : (row?.memory_mb ?? null),
     os_type: vm.seen ? vm.seen.osType : (row?.os_type ?? null),
   }
-}
-
-async function insertDisks(transaction: Transaction<Database>, contextId: string, seen: SeenVm | null): Promise<void> {
-  if (seen === null || seen.disks.length === 0) return
-  await transaction
-    .insertInto('vm_disks')
-    .values(seen.disks.map((disk) => vmDiskRow(contextId, disk)))
-    .execute()
 }
 
 async function markVanished(transaction: Transaction<Database>, vms: readonly VmRow[]): Promise<void> {

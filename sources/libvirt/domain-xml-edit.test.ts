@@ -197,16 +197,23 @@ describe('what is not ours to change', () => {
 })
 
 describe('names', () => {
-  test.each([`<&>"'`, ']]>', '&amp;', 'ünï cödé 虚拟机', `a'b"c`, '--connect', '  spaces  ', '$(rm -rf /)'])(
-    '%j arrive as they are',
-    (name) => {
-      const path = `/restored/${name}/vda.qcow2`
-      const { xml } = newDomainXml(original(disk('vda')), { ...copy, name, diskPaths: new Map([['vda', path]]) })
-      const root = parseXml(xml).documentElement!
-      expect(child(root, 'name')!.textContent).toBe(name)
-      expect(describeDomain(xml).disks[0]!.path).toBe(path)
-    },
-  )
+  test.each([
+    `<&>"'`,
+    ']]>',
+    '&amp;',
+    'ünï cödé 虚拟机',
+    `a'b"c`,
+    '--connect',
+    '  spaces  ',
+    '$(rm -rf /)',
+    'two\u2028lines\u2029three',
+  ])('%j arrive as they are', (name) => {
+    const path = `/restored/${name}/vda.qcow2`
+    const { xml } = newDomainXml(original(disk('vda')), { ...copy, name, diskPaths: new Map([['vda', path]]) })
+    const root = parseXml(xml).documentElement!
+    expect(child(root, 'name')!.textContent).toBe(name)
+    expect(describeDomain(xml).disks[0]!.path).toBe(path)
+  })
 
   test('whatever can be typed', () => {
     const typed = string({ unit: 'grapheme', minLength: 1 }).filter((value) => !/[\p{Cc}\p{Cs}\uFFFE\uFFFF]/u.test(value))

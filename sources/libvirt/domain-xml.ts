@@ -40,10 +40,16 @@ export function parseXml(text: string): Document {
       onError: (level, message) => {
         if (level !== 'warning') throw new Error(message)
       },
+      normalizeLineEndings: lineFeeds,
     }).parseFromString(text, 'text/xml')
   } catch (cause) {
     throw new HoldfastError('SOURCE_INVALID', 'libvirt gave XML that cannot be read.', { cause })
   }
+}
+
+/** As of XML 1.0, which libvirt writes. The parser's own way is that of 1.1, where U+0085 and U+2028, which names may hold, end lines too. */
+function lineFeeds(source: string): string {
+  return source.replaceAll(/\r\n?/g, '\n')
 }
 
 export function describeDomain(xml: string): DomainDescription {

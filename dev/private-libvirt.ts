@@ -4,6 +4,7 @@
  */
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { HoldfastError } from '../domain/errors.ts'
 import { runTool, startTool, type RunningTool } from '../tools/run-tool.ts'
 import { virsh } from '../tools/virsh.ts'
@@ -124,7 +125,7 @@ async function startDaemon(folder: string, ask: PrivateLibvirt['ask']): Promise<
       return daemon
     } catch (error) {
       if (ended || Date.now() > deadline) throw new Error(`libvirtd did not start: ${daemon.stderrTail()}`, { cause: error })
-      await new Promise((resolve) => setTimeout(resolve, 50))
+      await delay(50)
     }
   }
 }

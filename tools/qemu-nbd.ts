@@ -45,7 +45,7 @@ export interface QemuNbdOptions {
 export async function startQemuNbd(options: QemuNbdOptions): Promise<RunningTool> {
   if (Buffer.byteLength(options.socketPath) > SOCKET_PATH_MAX_BYTES) throw pathTooLong(options.socketPath)
   options.signal?.throwIfAborted()
-  const server = startTool('qemu-nbd', serverArguments(options), { env: memoryKept })
+  const server = startTool('qemu-nbd', qemuNbdArguments(options), { env: memoryKept })
   try {
     await accepting(server, options)
     return server
@@ -55,7 +55,8 @@ export async function startQemuNbd(options: QemuNbdOptions): Promise<RunningTool
   }
 }
 
-function serverArguments(options: QemuNbdOptions): string[] {
+/** The command line, also for a machine where others start it. */
+export function qemuNbdArguments(options: Omit<QemuNbdOptions, 'signal'>): string[] {
   return [
     '--persistent',
     `--shared=${options.connections}`,

@@ -10,21 +10,18 @@ export interface VirshOptions {
   /** Default 60 s. libvirt itself waits 30 s for another job on the domain. */
   timeoutMs?: number | undefined
   signal?: AbortSignal | undefined
-  /** For SSH: `VIRSH_…`, `SSH_…`. */
-  env?: Record<string, string> | undefined
 }
 
-/** One answer of `virsh`. Domains are best named by UUID: names may begin with a dash. */
-export const VIRSH_TIMEOUT_MS = 60_000
+const VIRSH_TIMEOUT_MS = 60_000
 
 /**
- * Runs one `virsh` command and returns its standard output. The program's words decide the code, see {@link virshError}.
+ * Runs one `virsh` command and returns its standard output. Domains are best named by UUID: names may begin with a dash. The program's words decide the code, see {@link virshError}.
  * A command that was under way when its client was killed may still take effect: ask for the state before doing it again.
  */
 export async function virsh(command: readonly string[], options: VirshOptions): Promise<string> {
-  const { uri, shownUri = uri, timeoutMs = VIRSH_TIMEOUT_MS, signal, env } = options
+  const { uri, shownUri = uri, timeoutMs = VIRSH_TIMEOUT_MS, signal } = options
   try {
-    const { stdout } = await runTool('virsh', ['--quiet', '--connect', uri, ...command], { timeoutMs, signal, env })
+    const { stdout } = await runTool('virsh', ['--quiet', '--connect', uri, ...command], { timeoutMs, signal })
     return stdout
   } catch (error) {
     throw virshError(error, command[0] ?? '', shownUri)

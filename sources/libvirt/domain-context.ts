@@ -42,6 +42,15 @@ export interface DomainPlace {
   host: HypervisorHost
 }
 
+/** UUIDs of all domains, running or not. */
+export async function listDomains(
+  connection: LibvirtConnection,
+  options: { signal?: AbortSignal | undefined },
+): Promise<string[]> {
+  const list = await connection.ask(['list', '--all', '--uuid'], options)
+  return list.split('\n').flatMap((line) => (line.trim() === '' ? [] : [line.trim()]))
+}
+
 /** Looks the domain up. Changes nothing. `SOURCE_INVALID`, `SOURCE_NOT_FOUND`, and the errors of `virsh`. */
 export async function loadDomain(
   place: DomainPlace,

@@ -3,7 +3,7 @@
  * one was taken out and another moved up to its target, the bitmap that is found there tells what changed on another disk.
  */
 import type { Tracking } from '../../domain/chain.ts'
-import { isSaying } from './backup-job.ts'
+import { askCheckpoint } from './checkpoints.ts'
 import type { DomainContext } from './domain-context.ts'
 import { child, children, describeDomain, parseXml } from './domain-xml.ts'
 
@@ -38,18 +38,9 @@ export async function exchangedDisks(
 }
 
 /** libvirt keeps with each checkpoint what the domain was like. Empty when it does not know the checkpoint. */
-async function pathsAtCheckpoint(
-  { connection, uuid }: DomainContext,
-  name: string,
-  options: Options,
-): Promise<Map<string, string | null>> {
-  try {
-    const domain = describeDomain(await connection.ask(['checkpoint-dumpxml', uuid, name], options))
-    return new Map(domain.disks.map(({ target, path }) => [target, path]))
-  } catch (error) {
-    if (isSaying(error, /checkpoint not found|no domain checkpoint with matching name/i)) return new Map()
-    throw error
-  }
+async function pathsAtCheckpoint(context: DomainContext, name: string, options: Options): Promise<Map<string, string | null>> {
+  const xml = await askCheckpoint(context, name, [], options)
+  return new Map(xml === null ? [] : describeDomain(xml).disks.map(({ target, path }) => [target, path]))
 }
 
 /** Of a running domain, the files below each disk's; libvirt knows none of a shut-off one. */

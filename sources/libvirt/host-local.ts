@@ -1,6 +1,7 @@
 /** The hypervisor runs on this machine. */
 import { constants } from 'node:fs'
 import { access, open, readdir, readFile, rm, stat, statfs } from 'node:fs/promises'
+import { errnoOf } from '../../disks/restore-files.ts'
 import { serveGraph } from '../../disks/serve.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import { runTool } from '../../tools/run-tool.ts'
@@ -81,5 +82,5 @@ async function requireWritableFolder(folder: string): Promise<void> {
 }
 
 function isGone(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')
+  return ['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? '')
 }

@@ -1,7 +1,7 @@
 /** The hypervisor runs on a machine behind SSH. */
 import { randomBytes } from 'node:crypto'
 import { HoldfastError } from '../../domain/errors.ts'
-import { SOCKET_PATH_MAX_BYTES } from '../../tools/qemu-nbd.ts'
+import { qemuNbdArguments, SOCKET_PATH_MAX_BYTES } from '../../tools/qemu-nbd.ts'
 import type { ToolResult } from '../../tools/run-tool.ts'
 import { sshName } from '../../tools/ssh-errors.ts'
 import { openSshTunnel } from '../../tools/ssh-tunnel.ts'
@@ -59,19 +59,17 @@ export function sshHost(
   }
 }
 
-function serverArguments(image: Parameters<HypervisorHost['serveImage']>[0], socket: string): string[] {
-  return [
-    '--persistent',
-    '--read-only',
-    `--shared=${CONNECTIONS_MAX}`,
-    `--socket=${socket}`,
-    `--export-name=${EXPORT_NAME}`,
-    '--cache=writeback',
-    '--aio=threads',
-    ...(image.bitmap === null ? [] : [`--bitmap=${image.bitmap}`]),
-    '--',
-    `json:${JSON.stringify(sharedImageGraph(image))}`,
-  ]
+function serverArguments(image: Parameters<HypervisorHost['serveImage']>[0], socketPath: string): string[] {
+  return qemuNbdArguments({
+    blockGraph: sharedImageGraph(image),
+    socketPath,
+    exportName: EXPORT_NAME,
+    readOnly: true,
+    connections: CONNECTIONS_MAX,
+    cache: 'writeback',
+    aio: 'threads',
+    bitmap: image.bitmap ?? undefined,
+  })
 }
 
 const scripts = {

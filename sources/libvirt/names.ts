@@ -1,10 +1,9 @@
 /** Names of what a backup leaves on the hypervisor's host while it runs; whoever finds one knows whose it is. */
 import { HoldfastError } from '../../domain/errors.ts'
+import { SOCKET_PATH_MAX_BYTES } from '../../tools/qemu-nbd.ts'
 import type { LibvirtConnection } from './connection.ts'
 
 const PREFIX = 'holdfast-'
-/** Of `sockaddr_un`, without its closing zero. */
-const SOCKET_PATH_MAX_BYTES = 107
 
 /** Name of a backup's checkpoint, which is its disks' change ID, and beginning of its files' names. */
 export function checkpointName(backupId: string): string {

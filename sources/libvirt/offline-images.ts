@@ -13,9 +13,6 @@ interface Options {
 }
 
 export interface OfflineImage {
-  sizeBytes: number
-  /** Space of all files of the chain, at most `sizeBytes`. */
-  dataBytes: number
   /** The image, then what it is based on. */
   files: string[]
   /** Whether persistent bitmaps can be put into it: QCOW2 of version 3. */
@@ -36,8 +33,6 @@ export interface ImageBitmap {
 const bitmapInfo = z.object({ name: z.string(), flags: z.array(z.string()) })
 const linkInfo = z.object({
   filename: z.string(),
-  'virtual-size': z.number(),
-  'actual-size': z.number().default(0),
   'backing-filename': z.string().optional(),
   'backing-filename-format': z.string().optional(),
   'format-specific': z
@@ -59,13 +54,7 @@ export async function lookAtImage(host: HypervisorHost, disk: IncludedDisk, opti
   const untold = links.find((link) => link['backing-filename'] !== undefined && link['backing-filename-format'] === undefined)
   if (untold) throw untoldFormat(disk, untold['backing-filename'] ?? '')
   const data = top['format-specific']?.data
-  const sizeBytes = top['virtual-size']
   return {
-    sizeBytes,
-    dataBytes: Math.min(
-      sizeBytes,
-      links.reduce((sum, link) => sum + link['actual-size'], 0),
-    ),
     files: [disk.path, ...links.slice(1).map((link) => link.filename)],
     keepsBitmaps: disk.format === 'qcow2' && data?.compat !== undefined && data.compat !== '0.10',
     bitmaps: (data?.bitmaps ?? []).map(({ name: bitmap, flags }) => ({

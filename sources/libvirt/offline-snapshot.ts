@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { OpenDisk, Snapshot, SnapshotDisk, SnapshotEnd, SnapshotRequest } from '../source.ts'
-import { disksOfCheckpoint, isOwn, listCheckpoints } from './checkpoints.ts'
+import { disksOfCheckpoint, listCheckpoints, unusedCheckpoints } from './checkpoints.ts'
 import { describeDisks } from './describe.ts'
 import { dirtyContext } from './dirty-bytes.ts'
 import type { DomainContext } from './domain-context.ts'
@@ -173,9 +173,7 @@ export async function endOffline(context: DomainContext, backupId: string, end: 
 async function unmarkUnused(context: DomainContext, inUse: ReadonlySet<string>, options: Options): Promise<void> {
   // They go when the domain runs and QEMU itself can remove them.
   if (context.included.some(({ sourceType }) => sourceType === 'block')) return
-  for (const name of await listCheckpoints(context, options)) {
-    if (!inUse.has(name) && (await isOwn(context, name, options))) await unmark(context, name, options)
-  }
+  for (const name of await unusedCheckpoints(context, inUse, options)) await unmark(context, name, options)
 }
 
 /**

@@ -1,12 +1,10 @@
 /** What the bitmaps in a shut-off domain's images can tell. */
 import type { Tracking } from '../../domain/chain.ts'
-import { checkpointMissing, listCheckpoints } from './checkpoints.ts'
 import { dirtyBytes } from './dirty-bytes.ts'
 import type { DomainContext } from './domain-context.ts'
-import { exchangedDisks } from './exchanged-disks.ts'
 import type { IncludedDisk } from './included-disks.ts'
 import { lookAtImage, type OfflineImage } from './offline-images.ts'
-import { untracked } from './untracked.ts'
+import { trackingSince } from './tracking.ts'
 
 interface Options {
   signal?: AbortSignal | undefined
@@ -18,22 +16,7 @@ export async function trackingOffline(
   changeIds: Record<string, string | null>,
   options: Options,
 ): Promise<Record<string, Tracking>> {
-  const known = new Set(await listCheckpoints(context, options))
-  const exchanged = await exchangedDisks(context, changeIds, options)
-  const answers: Record<string, Tracking> = {}
-  for (const disk of context.included) {
-    const changeId = changeIds[disk.target]
-    if (changeId === undefined) continue
-    const reason = untracked(context, disk, changeId) ?? exchanged.get(disk.target) ?? null
-    if (reason !== null || changeId === null) {
-      answers[disk.target] = reason ?? { state: 'untracked', detail: 'the parent recorded no point to start from' }
-      continue
-    }
-    answers[disk.target] = known.has(changeId)
-      ? await trackingOfDisk(context, disk, changeId, options)
-      : checkpointMissing(changeId)
-  }
-  return answers
+  return trackingSince(context, changeIds, (disk, changeId) => trackingOfDisk(context, disk, changeId, options), options)
 }
 
 async function trackingOfDisk(context: DomainContext, disk: IncludedDisk, changeId: string, options: Options): Promise<Tracking> {

@@ -3,7 +3,7 @@ import { HoldfastError } from '../../domain/errors.ts'
 import type { OrphanOwners } from '../source.ts'
 import { abortJob, runningJob } from './backup-job.ts'
 import { deleteCheckpointOf, listCheckpoints } from './checkpoints.ts'
-import { loadDomain, type DomainContext, type DomainPlace } from './domain-context.ts'
+import { listDomains, loadDomain, type DomainContext, type DomainPlace } from './domain-context.ts'
 import { backupOfCheckpoint, backupOfFile } from './names.ts'
 import { absent, lookAtImage } from './offline-images.ts'
 import { unmark } from './offline-snapshot.ts'
@@ -17,11 +17,9 @@ interface Options {
  * the others from it: it has a line of its own, and the next call tries again. Errors of the connection end it.
  */
 export async function removeOrphans(place: DomainPlace, owners: OrphanOwners, options: Options): Promise<string[]> {
-  const list = await place.connection.ask(['list', '--all', '--uuid'], options)
+  const uuids = await listDomains(place.connection, options)
   const lines: string[] = []
-  for (const uuid of list.split('\n').map((line) => line.trim())) {
-    if (uuid !== '') lines.push(...(await tidyDomain(place, uuid, owners, options)))
-  }
+  for (const uuid of uuids) lines.push(...(await tidyDomain(place, uuid, owners, options)))
   return [...lines, ...(await tidyFiles(place, owners))]
 }
 

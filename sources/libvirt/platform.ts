@@ -2,7 +2,7 @@
 import { HoldfastError } from '../../domain/errors.ts'
 import type { DiscoveredVm, Platform, PlatformInfo } from '../source.ts'
 import { describeDomainVm } from './describe.ts'
-import { loadDomain, type DomainPlace } from './domain-context.ts'
+import { listDomains, loadDomain, type DomainPlace } from './domain-context.ts'
 import { removeOrphans } from './orphans.ts'
 import { LibvirtRestorer } from './restorer.ts'
 
@@ -51,8 +51,7 @@ async function scratchProblem({ connection, host }: DomainPlace): Promise<string
 }
 
 async function discoverVms(place: DomainPlace, options: Options): Promise<DiscoveredVm[]> {
-  const list = await place.connection.ask(['list', '--all', '--uuid'], options)
-  const uuids = list.split('\n').flatMap((line) => (line.trim() === '' ? [] : [line.trim()]))
+  const uuids = await listDomains(place.connection, options)
   const found: (DiscoveredVm | null)[] = []
   const next = uuids.entries()
   const work = async (): Promise<void> => {

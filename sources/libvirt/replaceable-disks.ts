@@ -5,7 +5,7 @@ import { z } from 'zod'
 import { errnoOf, onTarget } from '../../disks/restore-files.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { VmRestoreDisk } from '../source.ts'
-import type { DomainPlace } from './domain-context.ts'
+import { listDomains, type DomainPlace } from './domain-context.ts'
 import { explicitBackingTargets } from './domain-xml-edit.ts'
 import { describeDomain, type DomainDisk } from './domain-xml.ts'
 
@@ -122,8 +122,7 @@ async function refuseOtherUsers(
   disks: readonly ReplaceableDisk[],
   options: Options,
 ): Promise<void> {
-  const listed = await place.connection.ask(['list', '--all', '--uuid'], options)
-  const others = listed.split(/\s+/).filter((other) => other !== '' && other !== uuid)
+  const others = (await listDomains(place.connection, options)).filter((other) => other !== uuid)
   for (const other of others) {
     // A domain that went away meanwhile uses nothing.
     const xml = await place.connection.ask(['dumpxml', other], options).catch(() => null)

@@ -6,11 +6,10 @@ import type { SnapshotRequest } from '../source.ts'
 import type { IncludedDisk } from './included-disks.ts'
 
 /** Why all of a disk must be read and compared; `null` when a checkpoint could tell what changed. */
-export function untracked({ state }: Pick<DomainContext, 'state'>, disk: IncludedDisk, changeId: string | null): Tracking | null {
+export function untracked({ state }: Pick<DomainContext, 'state'>, disk: IncludedDisk): Tracking | null {
   const because = (detail: string): Tracking => ({ state: 'untracked', detail })
   if (!disk.keepsBitmaps) return because(`an image of format ${disk.format} cannot record changes; qcow2 can`)
   if (!state.persistent) return because('the VM is transient: libvirt forgets its checkpoints when it stops')
-  if (changeId === null) return because('the parent recorded no point to start from')
   return null
 }
 
@@ -24,9 +23,7 @@ export async function withoutUntracked(
   const exchanged = await exchangedDisks(context, parentChangeIds, options)
   const usable = context.included.flatMap((disk): [string, string][] => {
     const changeId = parentChangeIds[disk.target]
-    return changeId === undefined || exchanged.has(disk.target) || untracked(context, disk, changeId)
-      ? []
-      : [[disk.target, changeId]]
+    return changeId === undefined || exchanged.has(disk.target) || untracked(context, disk) ? [] : [[disk.target, changeId]]
   })
   return { ...request, parentChangeIds: Object.fromEntries(usable) }
 }

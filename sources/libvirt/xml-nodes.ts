@@ -8,11 +8,9 @@ export function replaceText(element: Element, text: string): void {
   if (text !== '') element.appendChild(element.ownerDocument!.createTextNode(text))
 }
 
-/** Removes the direct children of that name that match; returns how many. */
-export function removeChildren(parent: Element, name: string, matches: (element: Element) => boolean = () => true): number {
-  const found = children(parent, name).filter(matches)
-  for (const element of found) parent.removeChild(element)
-  return found.length
+/** Removes the direct children of that name that match. */
+export function removeChildren(parent: Element, name: string, matches: (element: Element) => boolean = () => true): void {
+  for (const element of children(parent, name).filter(matches)) parent.removeChild(element)
 }
 
 export function addChild(parent: Element, name: string, attributes: Record<string, string>): Element {

@@ -7,7 +7,7 @@ process.env['NODE_COMPILE_CACHE'] ??= join(import.meta.dirname, '.tools', 'compi
 const everywhere = { exclude: ['**/node_modules/**', '**/.holdfast/**', '**/.tools/**'] }
 
 /**
- * unit: pure code, no programs. integration: real MariaDB, Temporal, qemu and nbdkit. faults: long campaigns of kills and full disks.
+ * unit: pure code, no programs. integration: real MariaDB, Temporal, qemu and nbdkit. faults: long campaigns of kills.
  * Forks, because the Temporal SDK carries a native runtime per process.
  */
 export default defineConfig({

@@ -28,17 +28,29 @@ export async function startLiveDomain(libvirt: PrivateLibvirt, name: string, dis
     uuid,
     name,
     writeDisk: async (diskIndex, command) => {
-      const device = `/machine/peripheral/virtio-disk${diskIndex}/virtio-backend`
-      const log = join(libvirt.folder, 'log/qemu', `${name}.log`)
-      const before = (await readFile(log)).length
-      await libvirt.ask('qemu-monitor-command', uuid, '--hmp', `qemu-io -d ${device} "${command}"`)
-      // The monitor calls everything a success. What `qemu-io` says, it says on QEMU's own output, which is libvirt's log.
-      const said = (await readFile(log)).subarray(before).toString().trim()
+      const said = (await qemuIo(libvirt, { uuid, name }, diskIndex, command)).trim()
       if (!/^(wrote|discard) (\d+)\/\2 bytes/m.test(said))
         throw new HoldfastError('INTERNAL', `Disk ${diskIndex} of ${name} refused "${command}": ${said}`)
       return said
     },
   }
+}
+
+/**
+ * Runs a `qemu-io` command on a virtio disk of a running domain: `write -P 0x11 0 4M`. Returns what it said. The monitor calls everything a
+ * success: what `qemu-io` says, also of its failures, it says on QEMU's own output, which is libvirt's log.
+ */
+export async function qemuIo(
+  libvirt: PrivateLibvirt,
+  domain: { uuid: string; name: string },
+  diskIndex: number,
+  command: string,
+): Promise<string> {
+  const device = `/machine/peripheral/virtio-disk${diskIndex}/virtio-backend`
+  const log = join(libvirt.folder, 'log/qemu', `${domain.name}.log`)
+  const before = (await readFile(log)).length
+  const answer = await libvirt.ask('qemu-monitor-command', domain.uuid, '--hmp', `qemu-io -d ${device} "${command}"`)
+  return answer + (await readFile(log)).subarray(before).toString()
 }
 
 /** Names and paths are our own, so nothing in them needs escaping. */

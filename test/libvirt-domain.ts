@@ -5,6 +5,8 @@
 import { randomUUID } from 'node:crypto'
 import { access, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { qemuIo } from '../dev/live-domain.ts'
+import { escapeXml } from '../sources/libvirt/xml-nodes.ts'
 import type { PrivateLibvirt } from './private-libvirt.ts'
 import { runTool } from '../tools/run-tool.ts'
 
@@ -110,11 +112,7 @@ export class TestDomain {
 
   /** Runs a `qemu-io` command on a disk of the running domain: `write -P 0x11 0 4M`, `discard 0 1M`. Paths in it must not hold spaces. */
   async qemuIo(disk: number, command: string): Promise<string> {
-    const device = `/machine/peripheral/virtio-disk${disk}/virtio-backend`
-    const before = (await this.log()).length
-    const answer = await this.ask('qemu-monitor-command', '--hmp', `qemu-io -d ${device} "${command}"`)
-    // The monitor calls everything a success; what qemu-io has to say goes to QEMU's own output.
-    const said = answer + (await this.log()).slice(before)
+    const said = await qemuIo(this.libvirt, this, disk, command)
     if (/error|failed|invalid|out of range/i.test(said)) throw new Error(`qemu-io ${command}: ${said.trim()}`)
     return said
   }
@@ -234,9 +232,4 @@ export async function createTestDomain(libvirt: PrivateLibvirt, options: TestDom
 
 function diskXml({ target, path, format }: TestDisk, extraXml = ''): string {
   return `<disk type='file' device='disk'><driver name='qemu' type='${format}' discard='unmap'/><source file='${escapeXml(path)}'/><target dev='${target}' bus='virtio'/>${extraXml}</disk>`
-}
-
-/** Also for attributes in single quotes. */
-export function escapeXml(text: string): string {
-  return text.replace(/[&<>'"]/g, (character) => `&#${character.charCodeAt(0)};`)
 }

@@ -9,6 +9,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DomainContext } from './domain-context.ts'
 import { checkpointDescription } from './names.ts'
+import { escapeXml } from './xml-nodes.ts'
 
 type DomainAt = Pick<DomainContext, 'connection' | 'uuid'>
 
@@ -70,8 +71,4 @@ export function redefinitionXml(
 /** libvirt's half only; children become children of the parent. */
 export async function forgetCheckpoint({ connection, uuid }: DomainAt, name: string, options: Options): Promise<void> {
   await connection.ask(['checkpoint-delete', uuid, name, '--metadata'], options)
-}
-
-function escapeXml(value: string): string {
-  return value.replace(/[&<>'"]/g, (character) => `&#${character.charCodeAt(0)};`)
 }

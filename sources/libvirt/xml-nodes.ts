@@ -1,4 +1,4 @@
-/** Small steps in an XML tree. The DOM escapes whatever text and attributes hold. */
+/** Small steps in an XML tree, in which the DOM escapes whatever text and attributes hold; {@link escapeXml} is for XML that is put together as text. */
 import type { Element } from '@xmldom/xmldom'
 import { children } from './domain-xml.ts'
 
@@ -23,4 +23,9 @@ export function addChild(parent: Element, name: string, attributes: Record<strin
 /** The direct child of that name, made if there is none. */
 export function ensureChild(parent: Element, name: string): Element {
   return children(parent, name)[0] ?? addChild(parent, name, {})
+}
+
+/** Also for attributes in single quotes. */
+export function escapeXml(value: string): string {
+  return value.replace(/[&<>'"]/g, (character) => `&#${character.charCodeAt(0)};`)
 }

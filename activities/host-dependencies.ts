@@ -1,5 +1,7 @@
 /** What the steps of a data host work with. The composition root (`worker/mover.ts`) fills it in; steps know no other way to the world. */
 import type { Catalog } from '../db/client.ts'
+import type { OpenMounts } from '../mounts/open-mounts.ts'
+import type { OpenRestoreMount } from '../mounts/restore-mount.ts'
 import type { RepositoryRecord } from '../repositories/registry.ts'
 import type { Repository } from '../repositories/repository.ts'
 import type { Source } from '../sources/source.ts'
@@ -13,6 +15,9 @@ export interface HostDependencies {
   sourceOf: (reference: SourceReference) => Promise<Source>
   /** The platform of a connection that need not be in the catalog. */
   openSource: (settings: SourceSettings) => Promise<Source>
+  /** Disks that are open for reading files, in this process. */
+  mounts: OpenMounts
+  openRestoreMount: OpenRestoreMount
   createRepository: (record: RepositoryRecord) => Repository
   progress: ProgressBoard
   /** Sockets of this process go below it; short, and emptied when the process is gone. */

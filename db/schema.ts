@@ -13,6 +13,7 @@ import type {
   WorkState,
 } from '../domain/backup.ts'
 import type { ErrorCode, JsonObject } from '../domain/errors.ts'
+import type { DriverName, MountState, Volume } from '../domain/restore-mount.ts'
 import type { RestoreTarget, VmTarget } from '../domain/restore.ts'
 
 /** Set by the database on insert. */
@@ -34,6 +35,9 @@ export interface Database {
   backup_chains: BackupChainsTable
   backup_pins: BackupPinsTable
   restore_jobs: RestoreJobsTable
+  restore_mounts: RestoreMountsTable
+  mover_endpoints: MoverEndpointsTable
+  audit_events: AuditEventsTable
   idempotency_keys: IdempotencyKeysTable
 }
 
@@ -261,6 +265,60 @@ export interface RestoreJobsTable {
   completed_at: Date | null
   /** Computed: the target's SHA-256 while it is being written; unique. */
   target_in_use: ColumnType<string | null, never, never>
+}
+
+/** Restore mounts that exist now; the row goes when the disk is unmounted. */
+export interface RestoreMountsTable {
+  /** UUID, always the same for one disk of one backup. */
+  id: string
+  backup_id: string
+  backup_disk_id: number
+  disk_index: number
+  host_id: string
+  /** Of the host that holds it; `null` until it is mounted. */
+  driver: DriverName | null
+  status: ColumnType<MountState, MountState | undefined, MountState>
+  /** The folder of the mount on its host; empty until it is mounted. */
+  mount_path: string
+  /** The exported file or block device in use; empty until it is mounted. */
+  nbd_device: string
+  /** Of the readable volumes, joined by ", "; empty until it is mounted. */
+  filesystem_type: string
+  volumes: ColumnType<Volume[], string | undefined, string>
+  idle_seconds: number
+  maximum_seconds: number
+  /** When somebody last read from it or extended it. Movers note accesses now and then, not each. */
+  last_access_at: Date
+  workflow_id: string
+  created_at: CreatedAt
+}
+
+/** Where the movers' file services listen. */
+export interface MoverEndpointsTable {
+  host_id: string
+  /** `http://127.0.0.1:…` or `https://…`. */
+  files_url: string
+  /** PEM of the certificate that the service shows; `null` without TLS. */
+  certificate: string | null
+  /** Of the mover process; a new one replaces the row. */
+  instance_id: string
+  updated_at: UpdatedAt
+}
+
+/** Who did what, when. Rows are only ever added. */
+export interface AuditEventsTable {
+  id: Generated<number>
+  at: CreatedAt
+  user_id: string
+  username: string
+  /** `file.list`, `file.download`, `mount.open` …: the noun, then what was done. */
+  action: string
+  subject_type: string
+  subject_id: string
+  details: Json<JsonObject>
+  request_id: string
+  /** Of who asked; `null` when it is not known. */
+  remote_address: string | null
 }
 
 export interface IdempotencyKeysTable {

@@ -6,6 +6,8 @@ import { createHash } from 'node:crypto'
 import { userInfo } from 'node:os'
 import { resolve } from 'node:path'
 import { HoldfastError } from '../domain/errors.ts'
+import { driverNames } from '../domain/restore-mount.ts'
+import type { DriverName } from '../domain/restore-mount.ts'
 
 export interface Environment {
   /** All state of the embedded stack; created by it. */
@@ -25,6 +27,16 @@ export interface Environment {
   transfersPerRepository: number
   /** A mover that is silent for so long is taken for dead, and its transfers are resumed elsewhere. */
   heartbeatTimeoutMs: number
+  /** A restore mount ends so long after the last access, and so long after it began whatever happens. */
+  mountIdleSeconds: number
+  mountMaximumSeconds: number
+  /** Restore mounts that this host holds at a time. */
+  mountsMax: number
+  /** How this host's mover reads disks of backups. Anything but the default is an administrator's choice: see docs/operations.md. */
+  mountDriver: DriverName
+  /** Where the mover serves files to the API. With anything but loopback it speaks TLS. Port 0: any that is free. */
+  filesHost: string
+  filesPort: number
 }
 
 /** Paths inside `home` that more than one process needs. */
@@ -83,6 +95,12 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     checkpointIntervalBytes: wholeNumber(variables, 'HOLDFAST_CHECKPOINT_BYTES', 1024 ** 3, Number.MAX_SAFE_INTEGER),
     transfersPerRepository: wholeNumber(variables, 'HOLDFAST_TRANSFERS_PER_REPOSITORY', 2, 64),
     heartbeatTimeoutMs: wholeNumber(variables, 'HOLDFAST_HEARTBEAT_TIMEOUT_MS', 30_000, 3_600_000),
+    mountIdleSeconds: wholeNumber(variables, 'HOLDFAST_MOUNT_IDLE_SECONDS', 3_600, 604_800),
+    mountMaximumSeconds: wholeNumber(variables, 'HOLDFAST_MOUNT_MAXIMUM_SECONDS', 86_400, 2_592_000),
+    mountsMax: wholeNumber(variables, 'HOLDFAST_MOUNTS_MAX', 64, 1_000),
+    mountDriver: mountDriver(variables['HOLDFAST_MOUNT_DRIVER']),
+    filesHost: variables['HOLDFAST_FILES_HOST'] ?? '127.0.0.1',
+    filesPort: wholeNumber(variables, 'HOLDFAST_FILES_PORT', 0, 65_535, 0),
   }
 }
 
@@ -92,12 +110,18 @@ export function embeddedDatabaseUrl(home: string): string {
   return `mysql://${encodeURIComponent(userInfo().username)}@localhost/holdfast?socketPath=${encodeURIComponent(socket)}`
 }
 
-function wholeNumber(variables: NodeJS.ProcessEnv, name: string, fallback: number, max: number): number {
+function mountDriver(text: string | undefined): DriverName {
+  const name = driverNames.find((candidate) => candidate === (text || 'user-mode-linux'))
+  if (name) return name
+  throw new HoldfastError('INVALID_REQUEST', `HOLDFAST_MOUNT_DRIVER is "${text}": give ${driverNames.join(', ')}.`)
+}
+
+function wholeNumber(variables: NodeJS.ProcessEnv, name: string, fallback: number, max: number, min = 1): number {
   const text = variables[name]
   if (text === undefined || text === '') return fallback
   const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < 1 || value > max) {
-    throw new HoldfastError('INVALID_REQUEST', `${name} is "${text}": give a whole number from 1 to ${max}.`)
+  if (!Number.isSafeInteger(value) || value < min || value > max) {
+    throw new HoldfastError('INVALID_REQUEST', `${name} is "${text}": give a whole number from ${min} to ${max}.`)
   }
   return value
 }

@@ -28,6 +28,11 @@ const leastRole = {
   'restore.view': 'viewer',
   'restore.start': 'admin',
   'restore.cancel': 'operator',
+  'mount.view': 'viewer',
+  'mount.open': 'operator',
+  'mount.release': 'operator',
+  'file.read': 'operator',
+  'audit.view': 'admin',
   'user.manage': 'admin',
 } as const satisfies Record<string, Role>
 

@@ -97,6 +97,17 @@ export interface DiscoveryProblem {
   error: string
 }
 
+/** A disk of a backup, to be opened for reading its files. */
+export interface OpenMountRequest {
+  /** {@link restoreMountId} of the two. */
+  mountId: string
+  backupId: string
+  diskIndex: number
+  /** How long it lasts after the last access, and at most. */
+  idleMs: number
+  maximumMs: number
+}
+
 export interface Operations {
   /** Starts `backupVm`. `VM_BUSY` (with `workflow_type` and, if known, `backup_id`) while the chain has a writer. Admission failures (`INSUFFICIENT_STORAGE` …) are thrown. */
   startBackup(request: StartBackupRequest): Promise<BackupAdmission>
@@ -111,6 +122,16 @@ export interface Operations {
   /** Checks the target, then starts `restoreVm`. `RESTORE_TARGET_*`, `VM_EXISTS`, `VM_RUNNING`, `SOURCE_*`; `VM_BUSY` over an original that is being backed up. */
   restoreVm(request: RestoreVmRequest): Promise<void>
   cancelRestore(restoreId: string): Promise<void>
+  /**
+   * Starts `mountBackup`, or joins the one that runs, and waits until the disk is mounted; its row is in the catalog then. `BACKUP_*`, `DISK_NOT_FOUND`,
+   * `FILE_SYSTEM_UNREADABLE`, `MOUNT_LIMIT_REACHED`, `MOUNT_DRIVER_UNAVAILABLE`, `CORRUPT_CHAIN`, `REPO_UNAVAILABLE`; `MOUNT_NOT_READY` (retryable) when it takes
+   * longer than a caller waits: it goes on by itself.
+   */
+  openMount(request: OpenMountRequest): Promise<void>
+  /** Begins the idle time anew. Returns when the mount ends now (RFC 3339). `MOUNT_NOT_FOUND`, also while it is being unmounted. */
+  extendMount(mountId: string): Promise<{ expiresAt: string }>
+  /** Unmounts and waits until nothing of it is left. `MOUNT_NOT_FOUND`. */
+  releaseMount(mountId: string): Promise<void>
   /** Looks at the VM's disks through its mover, then records the VM context. Waits. `SOURCE_*`, `VM_EXISTS`. */
   registerVm(request: RegisterVmRequest): Promise<VmDescription>
   /** Prepares the place and records the repository. Waits. `REPO_*`. */

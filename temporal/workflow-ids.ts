@@ -18,6 +18,10 @@ export function restoreWorkflowId(restoreId: string): string {
   return `restore:${restoreId}`
 }
 
+export function restoreMountWorkflowId(mountId: string): string {
+  return `restore-mount:${mountId}`
+}
+
 export function registerVmWorkflowId(contextId: string): string {
   return `register-vm:${contextId}`
 }

@@ -8,7 +8,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { EventEmitter, once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Readable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { execa } from 'execa'
 import { HoldfastError } from '../domain/errors.ts'
@@ -83,6 +83,8 @@ export interface StartToolOptions {
   onOutput?: ((text: string) => void) | undefined
   /** `capture` (default) feeds `onOutput` and `stderrTail`; `inherit` shows the output on our own terminal. */
   stdio?: 'capture' | 'inherit' | undefined
+  /** `true`: standard input and output carry bytes both ways, through {@link RunningTool.channel}; `onOutput` hears only standard error. */
+  channel?: boolean | undefined
   /** `held`: stays open until {@link RunningTool.endInput}, or until we die, for programs that take its end as their own. Default `empty`. */
   stdin?: 'empty' | 'held' | undefined
   cwd?: string | undefined
@@ -106,7 +108,9 @@ export interface RunningTool {
   readonly exited: Promise<ToolExit>
   /** Tells it to end (SIGTERM), waits, kills it after `graceMs`. Resolves when it is gone. Idempotent. */
   stop(graceMs: number): Promise<void>
-  /** Closes its standard input (with `stdin: 'held'`). Idempotent. */
+  /** With `channel: true`: its standard input and output, as bytes. Errors of either are those of a program that ended; the reader of `exited` knows. */
+  readonly channel: { input: Writable; output: Readable } | null
+  /** Closes its standard input (with `stdin: 'held'` or `channel`). Idempotent. */
   endInput(): void
   /** The last of what it wrote to standard error (with `capture`). */
   stderrTail(): string
@@ -127,7 +131,7 @@ export function startTool(program: string, args: readonly string[], options: Sta
       buffer: false,
       cleanup: dieWithParent,
       detached: options.ownSession ?? false,
-      stdin: options.stdin === 'held' ? 'pipe' : 'ignore',
+      stdin: options.channel === true || options.stdin === 'held' ? 'pipe' : 'ignore',
       stdout: output,
       stderr: output,
       env: { ...plainMessages, ...options.env },
@@ -135,14 +139,17 @@ export function startTool(program: string, args: readonly string[], options: Sta
     }),
   )
   if (child.pid === undefined) throw neverStarted(program, isInstalled(file) ? null : 'ENOENT')
-  const tail = followOutput(child.stdout, child.stderr, options.onOutput)
+  const channel = options.channel === true && child.stdin && child.stdout ? { input: child.stdin, output: child.stdout } : null
+  const tail = followOutput(channel ? null : child.stdout, child.stderr, options.onOutput)
   const exited = exitOf(child)
   // A program that ends before its input does is no failure of ours.
   child.stdin?.on('error', () => undefined)
+  channel?.output.on('error', () => undefined)
   const tool: RunningTool = {
     program,
     pid: child.pid,
     exited,
+    channel,
     stderrTail: tail,
     endInput: () => void child.stdin?.end(),
     async stop(graceMs) {

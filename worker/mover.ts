@@ -4,6 +4,7 @@
  */
 import './thread-pool.ts'
 import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { createHostActivities } from '../activities/index.ts'
 import type { HostDependencies } from '../activities/host-dependencies.ts'
 import { ProgressBoard } from '../activities/progress-board.ts'
@@ -13,6 +14,8 @@ import { createTransferActivities } from '../activities/transfers.ts'
 import { createCatalog } from '../db/client.ts'
 import type { Catalog } from '../db/client.ts'
 import { repositoryIdsOfHost } from '../db/queries/registration.ts'
+import { createMountOpener } from '../mounts/open-restore-mount.ts'
+import { OpenMounts } from '../mounts/open-mounts.ts'
 import { createRepository } from '../repositories/registry.ts'
 import { homeFolders, readEnvironment } from '../runtime/environment.ts'
 import type { Environment } from '../runtime/environment.ts'
@@ -91,12 +94,19 @@ async function hostDependencies(
   const { run, keys } = homeFolders(environment.home)
   const runFolder = processRunFolder(run)
   const sources = { catalog, keysFolder: keys, runFolder }
+  const mounts = new OpenMounts(environment.mountsMax)
   return {
     hostId,
     catalog,
     sourceOf: createSourceFinder(sources),
     openSource: createSourceOpener(sources),
     createRepository,
+    mounts,
+    openRestoreMount: createMountOpener({
+      driver: environment.mountDriver,
+      runFolder,
+      cacheFolder: resolve(environment.home, 'cache'),
+    }),
     progress,
     runFolder,
     versions: { holdfast: await ownVersion(), qemu: await qemuVersion() },

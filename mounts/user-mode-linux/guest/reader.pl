@@ -1,0 +1,201 @@
+# Reads files of a disk for one caller: see ../protocol.ts, which is the other end. Only perl-base, which every Debian has.
+#
+# Paths are walked name by name without following links, so that nothing leads out of the volume: not to the reader's own files either.
+# Bulk goes through the window, memory shared with the host (/dev/mmapper); the line carries requests and short answers.
+use strict;
+use warnings;
+
+# x86_64, as User-Mode Linux is. From the kernel's asm/unistd_64.h, fcntl.h and stat.h.
+use constant { SYS_NEWFSTATAT => 262, AT_FDCWD => -100, AT_SYMLINK_NOFOLLOW => 0x100 };
+use constant { O_NONBLOCK => 0x800, O_NOFOLLOW => 0x20000, O_NOATIME => 0x40000 };
+use constant { S_IFMT => 0xf000, S_IFDIR => 0x4000, S_IFREG => 0x8000, S_IFLNK => 0xa000 };
+use constant { EIO => 5, ENOENT => 2, EINVAL => 22, ENOTDIR => 20, ELOOP => 40, ENOMEM => 12 };
+
+use constant { READ_AT_ONCE => 1 << 20, NAMES_KEPT => 400_000, FILES_KEPT => 16 };
+
+binmode STDIN;
+binmode STDOUT;
+sysopen(my $window, '/dev/mmapper', 2) or die "reader: no window: $!\n";
+
+my @volumes;    # { root => folder, … } by number
+my $here = '';  # "<volume>\0<path>" of the working directory; '' when unknown
+my %names;      # the same key => sorted names
+my $names_kept = 0;
+my (%files, @file_order);
+
+sub read_exactly {
+  my ($length) = @_;
+  my $bytes = '';
+  while (length $bytes < $length) {
+    my $n = sysread(STDIN, $bytes, $length - length $bytes, length $bytes);
+    exit 0 unless $n;
+  }
+  return $bytes;
+}
+
+sub answer {
+  my ($id, $errno, $payload) = @_;
+  my $bytes = pack('NNN', 8 + length $payload, $id, $errno) . $payload;
+  my $done = 0;
+  while ($done < length $bytes) {
+    my $n = syswrite(STDOUT, $bytes, length($bytes) - $done, $done);
+    exit 0 unless $n;
+    $done += $n;
+  }
+}
+
+sub fail { die { errno => $_[0] } }
+
+sub put {
+  my ($at, $bytes) = @_;
+  sysseek($window, $at, 0);
+  my $n = syswrite($window, $bytes);
+  fail(EIO) unless defined $n && $n == length $bytes;
+}
+
+# (mode, uid, gid, size, links, inode, mtime seconds, nanoseconds), or errno alone
+sub status_of {
+  my ($name) = @_;
+  my $buffer = "\0" x 144;
+  if (syscall(SYS_NEWFSTATAT, AT_FDCWD, $name, $buffer, AT_SYMLINK_NOFOLLOW) != 0) { return (0 + $!) }
+  my ($inode, $links, $mode, $uid, $gid, $size, $seconds, $nanoseconds) = unpack('x8 Q Q L L L x4 x8 q x16 x16 q Q', $buffer);
+  return ($mode, $uid, $gid, $size, $links, $inode, $seconds, $nanoseconds);
+}
+
+# Goes into a folder of a volume.
+sub enter {
+  my ($number, $path) = @_;
+  my $key = "$number\0$path";
+  return $key if $here eq $key;
+  my $volume = $volumes[$number] or fail(ENOENT);
+  $here = '';
+  chdir $volume->{root} or fail(EIO);
+  for my $name (split m{/}, $path) {
+    next if $name eq '';
+    fail(ENOENT) if $name eq '.' || $name eq '..';
+    my @status = status_of($name);
+    fail($status[0]) if @status == 1;
+    my $kind = $status[0] & S_IFMT;
+    fail(ELOOP) if $kind == S_IFLNK;
+    fail(ENOTDIR) if $kind != S_IFDIR;
+    chdir $name or fail($! + 0);
+  }
+  return $here = $key;
+}
+
+# Goes into the folder that holds it; returns the last name ('.' for the root).
+sub enter_parent {
+  my ($number, $path) = @_;
+  $path =~ s{/+\z}{};
+  my ($parent, $name) = $path =~ m{\A(.*)/([^/]+)\z}s ? ($1, $2) : ('', $path =~ s{\A/}{}r);
+  fail(ENOENT) if $name eq '..' || ($name eq '.');
+  enter($number, $parent);
+  return $name eq '' ? '.' : $name;
+}
+
+sub sorted_names {
+  my ($number, $path) = @_;
+  my $key = enter($number, $path);
+  return $names{$key} if $names{$key};
+  opendir(my $folder, '.') or fail($! + 0);
+  $! = 0;
+  my @found = sort grep { $_ ne '.' && $_ ne '..' } readdir $folder;
+  # What a damaged folder still gives is given.
+  fail($! + 0) if $! && !@found;
+  closedir $folder;
+  if ($names_kept + @found > NAMES_KEPT) { %names = (); $names_kept = 0 }
+  $names_kept += @found;
+  return $names{$key} = \@found;
+}
+
+sub packed_entry {
+  my ($name) = @_;
+  my @status = status_of($name);
+  return pack('N/a* N N', $name, $status[0], 0) if @status == 1;
+  my ($mode, $uid, $gid, $size, $links, $inode, $seconds, $nanoseconds) = @status;
+  my $target = '';
+  if (($mode & S_IFMT) == S_IFLNK) { $target = readlink($name) // '' }
+  return pack('N/a* N N N N Q> Q> Q> q> N N/a*', $name, 0, $mode, $uid, $gid, $size, $links, $inode, $seconds, $nanoseconds, $target);
+}
+
+# volume, path, first, most, window offset, window bytes → total, count, bytes
+sub list {
+  my ($number, $path, $first, $most, $at, $room) = unpack('n N/a* N N N N', $_[0]);
+  my $all = sorted_names($number, $path);
+  enter($number, $path);
+  my ($bytes, $count) = ('', 0);
+  while ($count < $most && $first + $count < @$all) {
+    my $entry = packed_entry($all->[$first + $count]);
+    last if length($bytes) + length($entry) > $room;
+    $bytes .= $entry;
+    $count++;
+  }
+  put($at, $bytes) if $count;
+  return pack('NNN', scalar @$all, $count, length $bytes);
+}
+
+# volume, path → one entry
+sub look {
+  my ($number, $path) = unpack('n N/a*', $_[0]);
+  my $entry = packed_entry(enter_parent($number, $path));
+  return $entry;
+}
+
+sub file_of {
+  my ($number, $path) = @_;
+  my $key = "$number\0$path";
+  return $files{$key} if $files{$key};
+  my $name = enter_parent($number, $path);
+  my @status = status_of($name);
+  fail($status[0]) if @status == 1;
+  # Nothing else is ever opened: a pipe would wait, a device is the reader's own.
+  fail(EINVAL) if ($status[0] & S_IFMT) != S_IFREG;
+  sysopen(my $file, $name, O_NONBLOCK | O_NOFOLLOW) or fail($! + 0);
+  if (@file_order >= FILES_KEPT) { delete $files{ shift @file_order } }
+  push @file_order, $key;
+  return $files{$key} = $file;
+}
+
+# volume, path, offset, length, window offset → bytes. Short at the end of the file, or before a place that cannot be read.
+sub content {
+  my ($number, $path, $from, $length, $at) = unpack('n N/a* Q> N N', $_[0]);
+  my $file = file_of($number, $path);
+  sysseek($file, $from, 0) // fail($! + 0);
+  my $done = 0;
+  while ($done < $length) {
+    my $want = $length - $done;
+    $want = READ_AT_ONCE if $want > READ_AT_ONCE;
+    my $n = sysread($file, my $bytes, $want);
+    if (!defined $n) { last if $done; fail($! + 0) }
+    last if $n == 0;
+    put($at + $done, $bytes);
+    $done += $n;
+  }
+  return pack('N', $done);
+}
+
+require '/volumes.pl';
+my @found = find_volumes();
+@volumes = map { $_->{root} ? $_ : undef } @found;
+
+# → for each volume: id, state, file system, label, UUID, device, note, size in bytes
+sub volumes {
+  return join '', map {
+    my $volume = $_;
+    pack('(N/a*)7 Q>', map({ $volume->{$_} // '' } qw(id state type label uuid device note)), $volume->{size})
+  } @found;
+}
+
+my %operations = (V => \&volumes, L => \&list, S => \&look, R => \&content);
+
+while (1) {
+  my $request = read_exactly(unpack('N', read_exactly(4)));
+  my ($id, $operation, $rest) = unpack('N a1 a*', $request);
+  my $result = eval { ($operations{$operation} or fail(EINVAL))->($rest) };
+  if (my $error = $@) {
+    $here = '';
+    answer($id, ref $error ? $error->{errno} || EIO : EIO, ref $error ? '' : substr($error, 0, 500));
+  } else {
+    answer($id, 0, $result);
+  }
+}

@@ -49,6 +49,18 @@ const programs: Record<string, string[]> = {
   fdisk: ['sfdisk'],
   'libvirt-clients': ['virsh'],
   'openssh-client': ['ssh', 'ssh-keygen'],
+  'user-mode-linux': ['linux.uml'],
+  bubblewrap: ['bwrap'],
+  'busybox-static': ['busybox'],
+  lvm2: ['lvm'],
+  mdadm: ['mdadm'],
+  'ntfs-3g': ['ntfs-3g', 'mkntfs'],
+  'exfat-fuse': ['mount.exfat-fuse'],
+  dosfstools: ['mkfs.vfat', 'mkfs.fat'],
+  mtools: ['mcopy', 'mmd', 'mattrib'],
+  exfatprogs: ['mkfs.exfat'],
+  'btrfs-progs': ['mkfs.btrfs', 'btrfs'],
+  xfsprogs: ['mkfs.xfs', 'xfs_db'],
   fuse3: ['fusermount3'],
   'libvirt-daemon': ['libvirtd'],
   'qemu-system-x86': ['qemu-system-x86_64'],
@@ -62,7 +74,7 @@ const missingOnPurpose = new Set(['no-such-program'])
 
 const script = readFileSync(join(checkout, 'dev/bootstrap.sh'), 'utf8')
 const listed = (variable: string): string[] => (new RegExp(`^${variable}='(.*)'$`, 'm').exec(script)?.[1] ?? '').split(' ')
-const always = listed('packages')
+const always = [...listed('packages'), ...listed('reader_packages')]
 const installed = {
   product: ['bare', ...always],
   tests: ['bare', ...always, ...listed('test_packages')],

@@ -19,8 +19,13 @@ cd "$(dirname "$0")/.."
 # mariadb-client-core has my_print_defaults, which mariadb-install-db calls; qemu-system-common has qemu-storage-daemon.
 packages='qemu-utils qemu-system-common nbdkit libnbd-bin mariadb-server-core mariadb-client-core python3-venv util-linux openssl e2fsprogs fdisk libvirt-clients openssh-client'
 
+# What reads the files of a backup: a kernel that runs as a process, and the programs of its user space. Debian has that kernel for x86 only; elsewhere
+# restore mounts need a driver of the host's own kernel.
+reader_packages='user-mode-linux bubblewrap busybox-static lvm2 mdadm ntfs-3g exfat-fuse'
+[ "$(uname -m)" != x86_64 ] || packages="$packages $reader_packages"
+
 # libvirt-daemon is libvirtd without the system service. openssh-server brings one, which is neither started nor enabled: see apt_install.
-test_packages='fuse3 libvirt-daemon qemu-system-x86 openssh-server'
+test_packages='fuse3 dosfstools mtools exfatprogs btrfs-progs xfsprogs libvirt-daemon qemu-system-x86 openssh-server'
 bench_packages='libvirt-daemon qemu-system-x86 virtnbdbackup'
 
 # Unpacked, never installed: a kernel's scripts would change how this machine starts, and the agent is for guests only.

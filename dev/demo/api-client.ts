@@ -53,15 +53,21 @@ export class ApiClient {
       method,
       headers: {
         'content-type': 'application/json',
-        ...(this.#token === null ? {} : { authorization: `Bearer ${this.#token}` }),
+        ...this.#authorization(),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       signal: AbortSignal.timeout(60_000),
     })
     const answer: unknown = await response.json()
     if (response.ok) return schema.parse(answer)
-    const said = failure.safeParse(answer).data
-    throw new HoldfastError('INTERNAL', `${method} ${path} answered ${response.status} ${said?.error_code}: ${said?.error}`)
+    throw refused(method, path, response.status, answer)
+  }
+
+  /** Content that is streamed. A failure becomes an `INTERNAL` error that carries the API's own words. */
+  async open(path: string): Promise<Response> {
+    const response = await fetch(`${this.#base}${path}`, { headers: this.#authorization() })
+    if (!response.ok) throw refused('GET', path, response.status, await response.json())
+    return response
   }
 
   /** Asks until `done` says so, and hands every answer to `watch`. */
@@ -73,6 +79,15 @@ export class ApiClient {
       await delay(250)
     }
   }
+
+  #authorization(): Record<string, string> {
+    return this.#token === null ? {} : { authorization: `Bearer ${this.#token}` }
+  }
+}
+
+function refused(method: string, path: string, status: number, answer: unknown): HoldfastError {
+  const said = failure.safeParse(answer).data
+  return new HoldfastError('INTERNAL', `${method} ${path} answered ${status} ${said?.error_code}: ${said?.error}`)
 }
 
 export function hasEnded(view: { status: string }): boolean {

@@ -33,6 +33,11 @@ export async function readExt4File(partition: Ext4Partition, path: string): Prom
   return stdout === '' ? null : stdout
 }
 
+/** Copies a file out of the file system. */
+export async function copyExt4File(partition: Ext4Partition, path: string, target: string): Promise<void> {
+  await runTool('/sbin/debugfs', ['-R', `dump ${path} ${target}`, at(partition)], { timeoutMs: 120_000 })
+}
+
 /** Names in one folder. */
 export async function listExt4Folder(partition: Ext4Partition, path: string): Promise<string[]> {
   const { stdout } = await runTool('/sbin/debugfs', ['-R', `ls -p ${path}`, at(partition)], { timeoutMs: 60_000 })

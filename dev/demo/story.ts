@@ -1,10 +1,11 @@
-/** The demo's story, told through the API like any administrator would: full, crash, change, incremental, verify, restore, compare. */
+/** The demo's story, told through the API like any administrator would: full, crash, change, incremental, verify, restore, compare, single files. */
 import { join } from 'node:path'
 import { z } from 'zod'
 import { HoldfastError } from '../../domain/errors.ts'
 import { runTool } from '../../tools/run-tool.ts'
 import { hasEnded } from './api-client.ts'
 import type { ApiClient, BackupView } from './api-client.ts'
+import { browsePoints } from './browsing.ts'
 import { changeDemoVm, keepTruth, overwriteDatabase } from './demo-vm.ts'
 import type { DemoVm } from './demo-vm.ts'
 import { checkExt4, listExt4Folder, readExt4File } from './ext4.ts'
@@ -56,6 +57,10 @@ export async function tellStory(stage: StoryStage): Promise<boolean> {
     await restoreAndCompare(stage, full, 'full', truthOfFull),
     await restoreAndCompare(stage, incremental, 'incremental', truthOfIncremental),
     await lookInside(stage),
+    await browsePoints(stage, vm.disks[0], [
+      { name: 'full', backupId: full, truth: truthOfFull[0]! },
+      { name: 'incremental', backupId: incremental, truth: truthOfIncremental[0]! },
+    ]),
     await lookForLeftovers(stage),
   ]
   return held.every(Boolean)

@@ -22,6 +22,7 @@ Environment:
   HOLDFAST_API_PORT          its port                               (8082)
   HOLDFAST_TEMPORAL_PORT     port of our Temporal                   (7233)
   HOLDFAST_TEMPORAL_UI_PORT  port of its Web UI, or "off"           (8233)
+  HOLDFAST_MOUNT_…           files of backups: see docs/operations.md
   DATABASE_URL               use this MariaDB instead of our own:   mysql://user:password@host:3306/holdfast
   TEMPORAL_ADDRESS           use this Temporal instead of our own:  host:7233
   TEMPORAL_NAMESPACE         its namespace                          (holdfast)

@@ -1,0 +1,124 @@
+/**
+ * A mount's room: a mount namespace in which the chain's newest disk is one read-only file on a small tmpfs, and whatever a driver adds. Everything in it is gone
+ * with its last process, however that ended: no mount, loop device or file is left on the host.
+ */
+import { constants } from 'node:fs'
+import { access, chown, mkdir, rmdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { checkChain, qcow2SizeBytes, type ChainLink } from '../disks/chain.ts'
+import { HoldfastError } from '../domain/errors.ts'
+import { startFileExport } from '../tools/qemu-storage-daemon.ts'
+import { unexpectedExit, type RunningTool } from '../tools/run-tool.ts'
+
+const STOP_GRACE_MS = 5_000
+
+export interface RoomOptions {
+  /** The disk's chain, oldest first. */
+  links: readonly ChainLink[]
+  /** Absolute path; made here, and removed in the end. */
+  folder: string
+  /** What drivers may put into it. Memory that is used only as it is written. */
+  tmpfsBytes: number
+  /** User and group who may read the disk besides root. */
+  owner: { uid: number; gid: number }
+}
+
+export interface Room {
+  /** The exporter's; it holds the namespace open. */
+  readonly pid: number
+  /** The tmpfs, as processes inside name it. On the host the folder of this name is empty. */
+  readonly folder: string
+  /** Absolute path of the disk's file, as this host's root can open it. */
+  readonly device: string
+  readonly sizeBytes: number
+  /** How the host names something of the room. */
+  hostPath(name: string): string
+  /** What to start, instead of a program, so that it runs inside. */
+  enter: (program: string, args: readonly string[]) => [program: string, args: string[]]
+  /** Settles with the reason when the exporter is gone although nobody closed the room. Never rejects. */
+  readonly failed: Promise<HoldfastError>
+  /** Waits until the exporter is gone and the folder removed. Who entered leaves first. Idempotent. */
+  close(): Promise<void>
+}
+
+/**
+ * Opens it, after `checkChain`; its errors (`CORRUPT_CHAIN`, `REPO_UNAVAILABLE`), and `TOOL_MISSING`, `TOOL_FAILED`, `TOOL_TIMEOUT`, `MOUNT_DRIVER_UNAVAILABLE` when
+ * this host does not let us. On failure or abort nothing is left.
+ */
+export async function openRoom(options: RoomOptions, signal?: AbortSignal): Promise<Room> {
+  signal?.throwIfAborted()
+  const { links, folder, tmpfsBytes } = options
+  if (folder.includes(',')) throw new HoldfastError('INVALID_REQUEST', `"${folder}" holds a comma. Choose another HOLDFAST_HOME.`)
+  const blockGraph = await checkChain(links)
+  await requireFuse()
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  try {
+    const exporter = await startFileExport({ blockGraph, folder, tmpfsBytes, signal })
+    const room = roomOf(exporter, folder, qcow2SizeBytes(links.at(-1)?.disk.size_bytes ?? 0))
+    await handOver(room, options.owner, signal)
+    return room
+  } catch (error) {
+    await removeFolder(folder)
+    throw error
+  }
+}
+
+function roomOf(exporter: RunningTool, folder: string, sizeBytes: number): Room {
+  let closing: Promise<void> | null = null
+  const hostPath = (name: string): string => join(`/proc/${exporter.pid}/root`, folder, name)
+  const close = async (): Promise<void> => {
+    await exporter.stop(STOP_GRACE_MS)
+    await removeFolder(folder)
+  }
+  return {
+    pid: exporter.pid,
+    folder,
+    device: hostPath('disk'),
+    sizeBytes,
+    hostPath,
+    enter: (program, args) => ['nsenter', [`--mount=/proc/${exporter.pid}/ns/mnt`, '--', program, ...args]],
+    failed: exporter.exited.then(() => (closing ? new Promise<never>(() => undefined) : exporterGone(exporter))),
+    close: () => (closing ??= close()),
+  }
+}
+
+/** Nothing is given away before the file is what the manifest says. */
+async function handOver(room: Room, owner: RoomOptions['owner'], signal: AbortSignal | undefined): Promise<void> {
+  try {
+    const { size } = await stat(room.device)
+    if (size !== room.sizeBytes) {
+      const details = { foundBytes: size, expectedBytes: room.sizeBytes }
+      throw new HoldfastError('TOOL_FAILED', `The exported disk has ${size} bytes instead of ${room.sizeBytes}.`, { details })
+    }
+    await chown(room.device, owner.uid, owner.gid)
+    signal?.throwIfAborted()
+  } catch (error) {
+    await room.close()
+    throw error
+  }
+}
+
+async function requireFuse(): Promise<void> {
+  try {
+    await access('/dev/fuse', constants.R_OK | constants.W_OK)
+  } catch (error) {
+    throw new HoldfastError(
+      'MOUNT_DRIVER_UNAVAILABLE',
+      'Opening a backup needs /dev/fuse. Load the kernel module "fuse"; in a container, pass the device on (--device /dev/fuse).',
+      { cause: error },
+    )
+  }
+}
+
+/** Never more than an empty folder: what the room held was never on this host's own storage. */
+async function removeFolder(folder: string): Promise<void> {
+  await rmdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error
+  })
+}
+
+async function exporterGone(exporter: RunningTool): Promise<HoldfastError> {
+  return new HoldfastError('MOUNT_INTERRUPTED', 'What showed the backup to the mount has ended. The mount is opened again.', {
+    cause: await unexpectedExit(exporter),
+  })
+}

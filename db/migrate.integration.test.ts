@@ -7,6 +7,7 @@ import { migrateToLatest } from './migrate.ts'
 import * as foundingTables from './migrations/0001-founding-tables.ts'
 import * as sourceConnections from './migrations/0002-source-connections.ts'
 import * as vmRestores from './migrations/0003-vm-restores.ts'
+import * as restoreMounts from './migrations/0004-restore-mounts.ts'
 import type { Database } from './schema.ts'
 
 /** Every column `schema.ts` promises; the compiler refuses a missing or an invented one. */
@@ -161,6 +162,37 @@ const promised: { [Table in keyof Database]: Record<keyof Database[Table], true>
     completed_at: true,
     target_in_use: true,
   },
+  restore_mounts: {
+    id: true,
+    backup_id: true,
+    backup_disk_id: true,
+    disk_index: true,
+    host_id: true,
+    driver: true,
+    status: true,
+    mount_path: true,
+    nbd_device: true,
+    filesystem_type: true,
+    volumes: true,
+    idle_seconds: true,
+    maximum_seconds: true,
+    last_access_at: true,
+    workflow_id: true,
+    created_at: true,
+  },
+  mover_endpoints: { host_id: true, files_url: true, certificate: true, instance_id: true, updated_at: true },
+  audit_events: {
+    id: true,
+    at: true,
+    user_id: true,
+    username: true,
+    action: true,
+    subject_type: true,
+    subject_id: true,
+    details: true,
+    request_id: true,
+    remote_address: true,
+  },
   idempotency_keys: {
     user_id: true,
     idempotency_key: true,
@@ -205,6 +237,7 @@ const known = {
   '0001-founding-tables': foundingTables,
   '0002-source-connections': sourceConnections,
   '0003-vm-restores': vmRestores,
+  '0004-restore-mounts': restoreMounts,
 }
 const everything = Object.keys(known)
 
@@ -282,7 +315,7 @@ describe('migrating', () => {
     onTestFinished(() => database.drop())
     const catalog = database.open()
     await migrateToLatest(catalog)
-    for (const migration of [vmRestores, sourceConnections]) {
+    for (const migration of [restoreMounts, vmRestores, sourceConnections]) {
       await migration.down(catalog)
       await migration.down(catalog)
     }

@@ -10,6 +10,7 @@ import { kindKey } from '../workflows/search-attributes.ts'
 import { admitWithin } from './admitted-start.ts'
 import { describeWorkflow, promptly, within } from './client-calls.ts'
 import { isOutOfReach, toHoldfastError } from './client-failures.ts'
+import { extendMount, openMount, releaseMount } from './mount-operations.ts'
 import type { BackupAdmission, Discovery, Operations, StartBackupRequest } from './operations.ts'
 import { backupOf, beginning } from './workflow-starts.ts'
 import type { WorkflowStart } from './workflow-starts.ts'
@@ -20,6 +21,8 @@ export interface OperationsOptions {
   heartbeatTimeoutMs?: number
   /** How long a caller waits for the decision about its backup or restore. */
   admissionDeadlineMs?: number
+  /** How long a caller waits for a disk to be mounted. */
+  mountDeadlineMs?: number
   /** How long a caller waits for a short verb to end. */
   answerDeadlineMs?: number
 }
@@ -33,7 +36,12 @@ const ASK_AGAIN_MS = 250
 
 /** Opens nothing: the client connects with the first request, and closing it is the caller's. */
 export function createOperations(client: Client, options: OperationsOptions = {}): Operations {
-  const { heartbeatTimeoutMs = 30_000, admissionDeadlineMs = 10_000, answerDeadlineMs = 90_000 } = options
+  const {
+    heartbeatTimeoutMs = 30_000,
+    admissionDeadlineMs = 10_000,
+    mountDeadlineMs = 60_000,
+    answerDeadlineMs = 90_000,
+  } = options
   const starts = beginning(heartbeatTimeoutMs)
   const ask = <T>(question: () => Promise<T>): Promise<T> => reaching(client, question)
 
@@ -53,6 +61,9 @@ export function createOperations(client: Client, options: OperationsOptions = {}
       await ask(() => admitWithin<null>(client, starts.vmRestore(request), admissionDeadlineMs))
     },
     cancelRestore: (restoreId) => ask(() => cancelRestore(client, restoreId)),
+    openMount: (request) => ask(() => openMount(client, request.mountId, starts.mount(request), mountDeadlineMs)),
+    extendMount: (mountId) => ask(() => extendMount(client, mountId, answerDeadlineMs)),
+    releaseMount: (mountId) => ask(() => releaseMount(client, mountId, answerDeadlineMs)),
     registerVm: (request) => ask(() => runToEnd<VmDescription>(client, starts.vmRegistration(request), answerDeadlineMs)),
     registerRepository: (request) =>
       ask(() => runToEnd<StorageInfo>(client, starts.repositoryRegistration(request), answerDeadlineMs)),

@@ -5,6 +5,7 @@ import type { SearchAttributePair } from '@temporalio/common'
 import { backupKey, searchAttributesFor } from '../workflows/search-attributes.ts'
 import type { WorkAbout } from '../workflows/search-attributes.ts'
 import type {
+  OpenMountRequest,
   RegisterVmRequest,
   RepositoryRequest,
   RestoreDiskRequest,
@@ -20,6 +21,7 @@ import {
   registerRepositoryWorkflowId,
   registerSourceWorkflowId,
   registerVmWorkflowId,
+  restoreMountWorkflowId,
   restoreWorkflowId,
   testRepositoryWorkflowId,
   testSourceWorkflowId,
@@ -46,6 +48,7 @@ export interface WorkflowStarts {
   deletion(vmContextId: string, backupId: string): WorkflowStart
   restore(request: RestoreDiskRequest): WorkflowStart
   vmRestore(request: RestoreVmRequest): WorkflowStart
+  mount(request: OpenMountRequest): WorkflowStart
   vmRegistration(request: RegisterVmRequest): WorkflowStart
   repositoryRegistration(request: RepositoryRequest): WorkflowStart
   repositoryTest(request: RepositoryRequest): WorkflowStart
@@ -96,6 +99,11 @@ export function beginning(heartbeatTimeoutMs: number): WorkflowStarts {
       const vmContextId = target.type === 'original' ? target.vmContextId : undefined
       const about: WorkAbout = { kind: 'restore', backupId, ...(vmContextId !== undefined && { vmContextId }) }
       return start('restoreVm', restoreWorkflowId(restoreId), request, about, `Restore the VM of ${backupId}`)
+    },
+    mount(request: OpenMountRequest): WorkflowStart {
+      const { mountId, backupId, diskIndex } = request
+      const summary = `Mount disk ${diskIndex} of ${backupId}`
+      return start('mountBackup', restoreMountWorkflowId(mountId), request, { kind: 'mount', backupId }, summary)
     },
     vmRegistration(request: RegisterVmRequest): WorkflowStart {
       const { contextId, hostId } = request

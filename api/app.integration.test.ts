@@ -100,7 +100,7 @@ describe('who may', () => {
     expect(open).toEqual(['GET /health', 'POST /auth/login'])
   })
 
-  /** The least role of each verb that changes something; everything else is for viewers. */
+  /** The least role of each verb that changes something, or shows what users keep in VMs; everything else is for viewers. */
   const needs: Record<string, Role> = {
     'POST /vm-contexts': 'admin',
     'PATCH /vm-contexts/x': 'operator',
@@ -120,6 +120,15 @@ describe('who may', () => {
     'POST /restores/x/cancel': 'operator',
     'DELETE /backups/x': 'admin',
     'DELETE /backup/x': 'admin',
+    'POST /restore/mount': 'operator',
+    'POST /restore/x/extend': 'operator',
+    'DELETE /restore/x': 'operator',
+    'GET /restore/x/files': 'operator',
+    'GET /restore/x/estimate': 'operator',
+    'GET /restore/x/search': 'operator',
+    'GET /restore/x/download': 'operator',
+    'GET /restore/x/download-directory': 'operator',
+    'GET /audit': 'admin',
   }
 
   test.each(roles)('%s may what the role allows and nothing else', async (role) => {

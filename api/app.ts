@@ -1,8 +1,10 @@
 /** The API as one app: what every request passes through, and the resources behind it. */
 import { createApi } from './routes/route.ts'
 import type { Api } from './routes/route.ts'
+import { createAuditTrail } from './audit.ts'
 import type { ApiDependencies } from './dependencies.ts'
 import { answerFailure } from './errors.ts'
+import { createFileAccesses } from './file-access.ts'
 import { authenticate } from './middleware/authenticate.ts'
 import { limitBody } from './middleware/body-limit.ts'
 import { createStartOnce } from './middleware/idempotency.ts'
@@ -10,11 +12,15 @@ import { requestLog } from './middleware/request-log.ts'
 import { securityHeaders } from './middleware/security-headers.ts'
 import { describeApi } from './openapi.ts'
 import { referencePage } from './reference-page.ts'
+import { audit } from './routes/audit.ts'
 import { auth } from './routes/auth.ts'
 import { backups } from './routes/backups.ts'
 import { chains } from './routes/chains.ts'
 import { health } from './routes/health.ts'
 import { repositories } from './routes/repositories.ts'
+import { restoreDownloads } from './routes/restore-downloads.ts'
+import { restoreFiles } from './routes/restore-files.ts'
+import { restoreMounts } from './routes/restore-mounts.ts'
 import { restores } from './routes/restores.ts'
 import { sources } from './routes/sources.ts'
 import { vmContexts } from './routes/vm-contexts.ts'
@@ -49,6 +55,13 @@ function addResources(app: Api, dependencies: ApiDependencies): void {
   app.route(API_BASE, chains(dependencies))
   app.route(API_BASE, backups(dependencies, startOnce, totalOf))
   app.route(API_BASE, restores(dependencies, startOnce, totalOf))
+  const trail = createAuditTrail(dependencies)
+  const files = createFileAccesses(dependencies, trail)
+  // Before the files: "mounts" is also a word that could be an id.
+  app.route(API_BASE, restoreMounts(dependencies, startOnce, trail))
+  app.route(API_BASE, restoreFiles(dependencies, files))
+  app.route(API_BASE, restoreDownloads(dependencies, files))
+  app.route(API_BASE, audit(dependencies, totalOf))
 }
 
 function addDescription(app: Api): void {

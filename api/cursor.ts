@@ -26,6 +26,20 @@ export function readNameCursor(cursor: string | undefined): ByName | undefined {
   return { name, id }
 }
 
+/** Of a list that is cut by numbers, because it never changes. */
+export function cursorByNumber(first: number): string {
+  return encode('p', String(first), '')
+}
+
+/** 0 without one. `INVALID_REQUEST` when it is not a cursor of a list that is cut by numbers. */
+export function readNumberCursor(cursor: string | undefined): number {
+  if (cursor === undefined) return 0
+  const [text] = decode('p', cursor)
+  const first = Number(text)
+  if (!Number.isSafeInteger(first) || first < 0 || String(first) !== text) throw invalidCursor()
+  return first
+}
+
 function encode(kind: string, first: string, id: string): string {
   return Buffer.from(JSON.stringify([kind, first, id])).toString('base64url')
 }

@@ -5,6 +5,7 @@ import type { Logger } from '../runtime/logger.ts'
 import type { LoginThrottle } from '../security/login-throttle.ts'
 import type { Session, Sessions } from '../security/sessions.ts'
 import type { Operations } from '../temporal/operations.ts'
+import type { MoverFiles } from './mover-files.ts'
 
 export interface ApiDependencies {
   catalog: Catalog
@@ -16,6 +17,10 @@ export interface ApiDependencies {
   hostId: string
   /** Where the key lies that credentials are sealed with; movers of the host use the same. */
   keysFolder: string
+  /** The way to the files of restore mounts. */
+  moverFiles: MoverFiles
+  /** How long a restore mount lasts after its last access, and at most. */
+  mountLease: { idleMs: number; maximumMs: number }
   now: () => Date
 }
 

@@ -104,6 +104,8 @@ export function answerFailure(error: unknown, c: Context, logger: Logger): Respo
   const retryAfter = known?.details['retry_after_seconds']
   if (typeof retryAfter === 'number') c.header('Retry-After', String(Math.ceil(retryAfter)))
   if (status === 401) c.header('WWW-Authenticate', 'Bearer')
+  const sizeBytes = known?.details['size_bytes']
+  if (status === 416 && typeof sizeBytes === 'number') c.header('Content-Range', `bytes */${sizeBytes}`)
   const allowed = known?.details['allowed_methods']
   if (Array.isArray(allowed)) c.header('Allow', allowed.filter((method) => typeof method === 'string').join(', '))
   const requestId: unknown = c.get('requestId')

@@ -11,6 +11,7 @@ import { createLogger } from '../runtime/logger.ts'
 import { createShutdown } from '../runtime/shutdown.ts'
 import type { Shutdown } from '../runtime/shutdown.ts'
 import { createLoginThrottle } from '../security/login-throttle.ts'
+import { loadFilesKey } from '../security/signed-requests.ts'
 import { loadSessionKey } from '../security/session-key.ts'
 import { createSessions } from '../security/sessions.ts'
 import { createOperations } from '../temporal/client-operations.ts'
@@ -18,10 +19,13 @@ import { connectTemporal } from '../temporal/connection.ts'
 import { createApp } from './app.ts'
 import type { ApiDependencies } from './dependencies.ts'
 import { forgetExpiredKeys } from './middleware/idempotency.ts'
+import { createMoverFiles } from './mover-files.ts'
 
 /** Requests under way when we are told to stop get this long. What waits for a workflow is cut: the workflow goes on, and its id is kept. */
 const DRAIN_MS = 2_000
 const FORGET_KEYS_EVERY_MS = 3_600_000
+/** Paths of files stand in the query: 4096 bytes, each as three characters, and what comes with them. */
+const REQUEST_HEAD_MAX_BYTES = 64 * 1024
 
 const environment = readEnvironment()
 const logger = createLogger('api', environment.logLevel)
@@ -32,18 +36,27 @@ shutdown.add('catalog', () => catalog.destroy())
 const temporal = connectTemporal(environment)
 shutdown.add('temporal', () => temporal.connection.close())
 
+const keysFolder = homeFolders(environment.home).keys
+const moverFiles = createMoverFiles(catalog, await loadFilesKey(keysFolder))
+shutdown.add('mover files', () => moverFiles.close())
+
 const dependencies: ApiDependencies = {
   catalog,
   operations: createOperations(temporal, environment),
-  sessions: createSessions({ key: await loadSessionKey(homeFolders(environment.home).keys) }),
+  sessions: createSessions({ key: await loadSessionKey(keysFolder) }),
   throttle: createLoginThrottle(),
   logger,
   hostId: environment.hostId,
-  keysFolder: homeFolders(environment.home).keys,
+  keysFolder,
+  moverFiles,
+  mountLease: { idleMs: environment.mountIdleSeconds * 1000, maximumMs: environment.mountMaximumSeconds * 1000 },
   now: () => new Date(),
 }
 forgetKeysNowAndThen(dependencies, shutdown)
-const server = createAdaptorServer({ fetch: createApp(dependencies).fetch })
+const server = createAdaptorServer({
+  fetch: createApp(dependencies).fetch,
+  serverOptions: { maxHeaderSize: REQUEST_HEAD_MAX_BYTES },
+})
 server.on('error', (error) => {
   logger.fatal({ err: error, host: environment.apiHost, port: environment.apiPort }, 'the API cannot listen: is the port in use?')
   void shutdown.begin('cannot listen', 1)

@@ -22,6 +22,11 @@ const expected: Record<Permission, Role[]> = {
   'restore.view': ['admin', 'operator', 'viewer'],
   'restore.start': ['admin'],
   'restore.cancel': ['admin', 'operator'],
+  'mount.view': ['admin', 'operator', 'viewer'],
+  'mount.open': ['admin', 'operator'],
+  'mount.release': ['admin', 'operator'],
+  'file.read': ['admin', 'operator'],
+  'audit.view': ['admin'],
   'user.manage': ['admin'],
 }
 

@@ -2,11 +2,13 @@
 import { randomBytes } from 'node:crypto'
 import { pino } from 'pino'
 import { createApp } from '../api/app.ts'
+import { createMoverFiles } from '../api/mover-files.ts'
 import type { Catalog } from '../db/client.ts'
 import { createLoginThrottle } from '../security/login-throttle.ts'
 import { roles } from '../security/permissions.ts'
 import type { Role } from '../security/permissions.ts'
 import { createSessions } from '../security/sessions.ts'
+import { loadFilesKey } from '../security/signed-requests.ts'
 import type { Operations } from '../temporal/operations.ts'
 import { homeFolders } from '../runtime/environment.ts'
 import { createTestCatalog } from './catalog.ts'
@@ -63,6 +65,8 @@ export async function createTestApi({ real }: TestApiOptions = {}): Promise<Test
   const sessions = createSessions({ key: new Uint8Array(randomBytes(32)) })
   const clock = { now: new Date('2026-03-01T12:00:00.000Z') }
   const now = (): Date => (real ? new Date() : clock.now)
+  const keysFolder = real ? homeFolders(real.home).keys : keys!.path
+  const moverFiles = createMoverFiles(catalog, await loadFilesKey(keysFolder))
   const app = createApp({
     catalog,
     operations: real?.operations ?? operations,
@@ -70,7 +74,9 @@ export async function createTestApi({ real }: TestApiOptions = {}): Promise<Test
     throttle: createLoginThrottle(() => clock.now.getTime()),
     logger,
     hostId: 'local',
-    keysFolder: real ? homeFolders(real.home).keys : keys!.path,
+    keysFolder,
+    moverFiles,
+    mountLease: { idleMs: 3_600_000, maximumMs: 86_400_000 },
     now,
   })
   const tokens = new Map<Role, string>()
@@ -105,8 +111,9 @@ export async function createTestApi({ real }: TestApiOptions = {}): Promise<Test
       check(method, `/api/v1${path}`, response.status, body)
       return { status: response.status, headers: response.headers, body }
     },
-    keysFolder: real ? homeFolders(real.home).keys : keys!.path,
+    keysFolder,
     async drop() {
+      moverFiles.close()
       await database?.drop()
       await keys?.remove()
     },

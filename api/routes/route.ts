@@ -28,6 +28,22 @@ export function answers<Status extends number, Schema extends z.ZodType>(
   }
 }
 
+/** By media type; either as OpenAPI has it, or ours. */
+type StreamContent = Record<string, { schema: z.ZodType | { type: 'string'; format: 'binary' } }>
+
+/** As {@link answers}, for a success that is a stream. */
+export function streams<Status extends number>(
+  status: Status,
+  description: string,
+  content: StreamContent,
+): Record<Status, { description: string; content: StreamContent }> & { '4XX': FailureDeclaration; '5XX': FailureDeclaration } {
+  return {
+    [status]: { description, content },
+    '4XX': { description: 'Refused', content: failureContent },
+    '5XX': { description: 'Not possible now, or failed', content: failureContent },
+  }
+}
+
 /** A JSON body that must be there. */
 export function jsonBody<Schema extends z.ZodType>(
   schema: Schema,

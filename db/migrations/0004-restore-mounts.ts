@@ -48,8 +48,10 @@ const steps = [
     details json not null default '{}',
     request_id varchar(64) not null,
     remote_address varchar(64) null,
-    key by_user (user_id, id),
-    key by_subject (subject_type, subject_id, id)
+    key by_time (at, id),
+    key by_user (username, at, id),
+    key by_action (action, at, id),
+    key by_subject (subject_id, at, id)
   ) ${kind}`,
 ]
 

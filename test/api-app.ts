@@ -1,5 +1,7 @@
 /** The API on a fresh catalog, called without a socket. Every JSON answer is checked against the API's own description. */
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { createAdaptorServer } from '@hono/node-server'
 import { pino } from 'pino'
 import { createApp } from '../api/app.ts'
 import { createMoverFiles } from '../api/mover-files.ts'
@@ -11,6 +13,7 @@ import { createSessions } from '../security/sessions.ts'
 import { loadFilesKey } from '../security/signed-requests.ts'
 import type { Operations } from '../temporal/operations.ts'
 import { homeFolders } from '../runtime/environment.ts'
+import type { Logger } from '../runtime/logger.ts'
 import { createTestCatalog } from './catalog.ts'
 import { createAnswerCheck } from './openapi-check.ts'
 import { createRecordingOperations } from './recording-operations.ts'
@@ -37,6 +40,7 @@ export interface CallOptions {
 export interface TestApi {
   catalog: Catalog
   operations: RecordingOperations
+  logger: Logger
   /** Every line logged so far, as text. */
   logs: string[]
   document: OpenApiDocument
@@ -47,6 +51,10 @@ export interface TestApi {
   call<Body = Record<string, unknown>>(method: string, path: string, options?: CallOptions): Promise<Answer<Body>>
   /** Without the check of the answer: for what is not JSON. */
   raw(method: string, path: string, options?: CallOptions): Promise<Response>
+  /** Serves it on a socket too, until {@link drop}: for HEAD, streams, and clients that go away. Returns its URL, with /api/v1. */
+  listen(): Promise<string>
+  /** The value of the header for a request to that. */
+  authorizationOf(role: Role): string
   drop(): Promise<void>
 }
 
@@ -96,11 +104,13 @@ export async function createTestApi({ real }: TestApiOptions = {}): Promise<Test
       ...(body !== undefined && { body: JSON.stringify(body) }),
       ...(rawBody !== undefined && { body: rawBody }),
     })
+  const server = createAdaptorServer({ fetch: app.fetch })
   const document: OpenApiDocument = JSON.parse(await (await raw('GET', '/openapi.json')).text())
   const check = createAnswerCheck(document)
   return {
     catalog,
     operations,
+    logger,
     logs,
     document,
     clock,
@@ -112,7 +122,17 @@ export async function createTestApi({ real }: TestApiOptions = {}): Promise<Test
       return { status: response.status, headers: response.headers, body }
     },
     keysFolder,
+    async listen() {
+      server.listen(0, '127.0.0.1')
+      await once(server, 'listening')
+      const address = server.address()
+      if (typeof address !== 'object' || !address) throw new Error('the server has no port')
+      return `http://127.0.0.1:${address.port}/api/v1`
+    },
+    authorizationOf: (role) => `Bearer ${tokens.get(role)}`,
     async drop() {
+      server.close()
+      if ('closeAllConnections' in server) server.closeAllConnections()
       moverFiles.close()
       await database?.drop()
       await keys?.remove()

@@ -1,12 +1,12 @@
 /** Restore mounts as the API shows them. */
 import type { z } from '@hono/zod-openapi'
-import type { MountedDisk } from '../../db/queries/mounted-disks.ts'
+import type { DiskNames } from '../../db/queries/mounted-disks.ts'
 import { mountExpiry } from '../../db/queries/restore-mounts.ts'
 import type { RestoreMountRow } from '../../db/queries/restore-mounts.ts'
 import type { restoreMount, volumeListAnswer } from '../schemas/restore-mounts.ts'
 
 /** `disk`: `undefined` when its backup is gone by now. */
-export function mountAnswer(row: RestoreMountRow, disk: MountedDisk | undefined, now: Date): z.infer<typeof restoreMount> {
+export function mountAnswer(row: RestoreMountRow, disk: DiskNames | undefined, now: Date): z.infer<typeof restoreMount> {
   const expiresAt = mountExpiry(row)
   return {
     mount_id: row.id,

@@ -1,13 +1,13 @@
 /** Which disks of which VMs restore mounts are of. */
 import type { Catalog } from '../client.ts'
 
-export interface MountedDisk {
+export interface DiskNames {
   vmName: string
   label: string
 }
 
 /** By the id of the backup's disk. */
-export async function mountedDisks(catalog: Catalog, backupDiskIds: readonly number[]): Promise<Map<number, MountedDisk>> {
+export async function mountedDisks(catalog: Catalog, backupDiskIds: readonly number[]): Promise<Map<number, DiskNames>> {
   if (backupDiskIds.length === 0) return new Map()
   const rows = await catalog
     .selectFrom('backup_disks')

@@ -4,8 +4,9 @@
  * Disks are noisy, so every figure is taken in pairs (ours, theirs, ours, theirs …) and given as the median of the pairs' ratios.
  * Both sides end with the data on stable storage: `qemu-img convert` is followed by a sync. It runs twice: as people type it, which is what
  * the budgets are about, and with the options that suit this machine best, for honesty.
+ * Files of a backup are read against `cat` on a mount in this host's kernel.
  * A running libvirt domain is backed up against virtnbdbackup, and its writes are timed while a repository is slow, where those are installed.
- * Options: `--size-mib N` (default 1024), `--rounds N` (default 5), `--folder PATH`, `--only images|live`.
+ * Options: `--size-mib N` (default 1024), `--rounds N` (default 5), `--folder PATH`, `--only images|live|mounts`.
  */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { cpus, tmpdir } from 'node:os'
@@ -20,8 +21,11 @@ import type { RunningTool } from '../tools/run-tool.ts'
 import { benchDisk } from './bench-disk.ts'
 import { benchLatency } from './live-latency.ts'
 import { benchLiveVm } from './live-vm.ts'
+import { printFigures } from './figures.ts'
+import type { Figure } from './figures.ts'
 import { measure } from './measure.ts'
 import type { Cost } from './measure.ts'
+import { benchMounts, mountObstacle } from './mounts/bench-mounts.ts'
 import { printReport, summarize } from './report.ts'
 import type { Row } from './report.ts'
 import { pairs, runStep } from './runs.ts'
@@ -56,12 +60,23 @@ type Manner = typeof plain | typeof tuned
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void cleanUp().finally(() => process.exit(130)))
 try {
   const rows: Row[] = []
-  if (values.only !== 'live') for (const kind of ['mixed', 'incompressible'] as const) rows.push(...(await benchKind(kind)))
-  if (values.only !== 'images') rows.push(...(await benchLive()))
+  const figures: Figure[] = []
+  if (measures('images')) for (const kind of ['mixed', 'incompressible'] as const) rows.push(...(await benchKind(kind)))
+  if (measures('live')) rows.push(...(await benchLive()))
+  if (measures('mounts')) {
+    const mounts = await benchFiles()
+    rows.push(...mounts.rows)
+    figures.push(...mounts.figures)
+  }
   printReport(rows)
-  await writeResults(rows)
+  if (figures.length > 0) printFigures(figures)
+  await writeResults(rows, figures)
 } finally {
   await cleanUp()
+}
+
+function measures(part: 'images' | 'live' | 'mounts'): boolean {
+  return values.only === undefined || values.only === part
 }
 
 /** Domains outlive us unless they are told. */
@@ -85,6 +100,13 @@ async function benchLive(): Promise<Row[]> {
   const rows = await benchLiveVm(bench)
   await benchLatency(bench)
   return rows
+}
+
+async function benchFiles(): Promise<{ rows: Row[]; figures: Figure[] }> {
+  const obstacle = await mountObstacle()
+  if (obstacle === null) return benchMounts({ folder, runFolder, sizeBytes, rounds })
+  console.log(`Skipped: files of a backup, because ${obstacle}.\n`)
+  return { rows: [], figures: [] }
 }
 
 async function benchKind(kind: 'mixed' | 'incompressible'): Promise<Row[]> {
@@ -240,12 +262,15 @@ function atMost(ratio: number, text = `≤ ${ratio.toFixed(1)}×`): NonNullable<
   return { text, holds: (summary) => summary.wallRatio <= ratio }
 }
 
-async function writeResults(rows: readonly Row[]): Promise<void> {
+async function writeResults(rows: readonly Row[], figures: readonly Figure[]): Promise<void> {
   const results = resolve(import.meta.dirname, 'results')
   await mkdir(results, { recursive: true })
   const path = join(results, 'latest.json')
   const machine = { cpus: cpus().length, model: cpus()[0]?.model ?? '' }
   const lean = rows.map((row) => ({ ...row, budget: row.budget?.text, summary: summarize(row) }))
-  await writeFile(path, `${JSON.stringify({ at: new Date().toISOString(), sizeBytes, rounds, machine, rows: lean }, null, 2)}\n`)
+  await writeFile(
+    path,
+    `${JSON.stringify({ at: new Date().toISOString(), sizeBytes, rounds, machine, rows: lean, figures }, null, 2)}\n`,
+  )
   console.log(`\nAll runs: ${path}`)
 }

@@ -1,6 +1,7 @@
 /** What a step of the bench is told, as one JSON argument, and the pieces that several steps need. */
 import type { ChainLink } from '../../disks/chain.ts'
 import type { Compression } from '../../domain/backup.ts'
+import type { DriverName } from '../../domain/restore-mount.ts'
 import type { OpenDisk } from '../../sources/source.ts'
 
 export interface TransferStep {
@@ -32,6 +33,71 @@ export interface ReadStep {
   targetPath: string
   /** Of a restore. Default `raw`. */
   targetFormat?: 'raw' | 'qcow2'
+}
+
+/** What the disk that mounts are measured on holds; all below its root. */
+export interface MountPlan {
+  sizeBytes: number
+  /** Of each of the two files, and of each file of the heap. */
+  fileBytes: number
+  /** Names of the two files. */
+  mixed: string
+  incompressible: string
+  /** A folder of many empty files. */
+  crowd: string
+  crowdFiles: number
+  /** A folder of large files: every other one is the incompressible file under another name, the rest are holes. */
+  heap: string
+  heapFiles: number
+  /** Of the two files, from one backup to the next. */
+  changedShare: number
+}
+
+export interface FillStep {
+  /** Where the file system is mounted. */
+  folder: string
+  plan: MountPlan
+  /** 0 writes the files; the next ones change them. */
+  generation: number
+}
+
+/** A mount that is opened, used once and closed. */
+export interface MountStep {
+  driver: DriverName
+  links: readonly ChainLink[]
+  runFolder: string
+  /** Outlives the mount: what drivers make once. */
+  cacheFolder: string
+  /** A folder whose first page is read. */
+  page: string | null
+  /** A file that is read to its end. */
+  read: string | null
+}
+
+/** Of the one mount that a process of the bench holds. */
+export const BENCH_MOUNT_ID = 'bench'
+
+/** `read` is the folder. */
+export interface FolderStep extends MountStep {
+  format: 'zip' | 'tar.gz'
+}
+
+export interface FolderMemory {
+  /** Of the process that serves, before the download and at its most. */
+  idleBytes: number
+  peakBytes: number
+  /** Of the mount's own processes, afterwards. */
+  mountBytes: number
+  /** Of the archive. */
+  archiveBytes: number
+  seconds: number
+}
+
+/** What such a mount printed, in seconds. `null`: was not asked. */
+export interface MountTimes {
+  firstListing: number
+  page: number | null
+  read: number | null
 }
 
 /** The JSON argument; the bench itself wrote it, so it is what the step says it is. */

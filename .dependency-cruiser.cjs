@@ -42,7 +42,7 @@ module.exports = {
     only('sources-use-disks', 'sources', ['disks', 'tools', 'domain']),
     only('repositories-use-tools', 'repositories', ['tools', 'domain']),
     only('mounts-read-disks', 'mounts', ['disks', 'tools', 'domain']),
-    only('files-come-from-mounts', 'files', ['mounts', 'security', 'domain']),
+    only('files-come-from-mounts', 'files', ['mounts', 'tools', 'security', 'domain']),
     only('db-knows-tables', 'db', ['domain']),
     only('security-uses-db', 'security', ['db', 'domain']),
     only('activities-join-adapters', 'activities', [

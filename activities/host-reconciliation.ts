@@ -1,4 +1,4 @@
-/** Repairs on a data host: backups, restores and deletions cut short, staging folders and sockets left behind. */
+/** Repairs on a data host: backups, restores, mounts and deletions cut short, staging folders and sockets left behind. */
 import { lstat } from 'node:fs/promises'
 import { endBackup, loadBackupWork } from '../db/queries/backup-records.ts'
 import { changeIdsInUseOf } from '../db/queries/change-ids.ts'
@@ -17,6 +17,7 @@ import type { HostDependencies } from './host-dependencies.ts'
 import { publishedManifest } from './publication.ts'
 import type { AbandonedWork, Leftover, Repair } from './reconciliation.ts'
 import { discardRestore } from '../disks/restore.ts'
+import { closeUnknownMounts, settleMount } from './restore-mount-repair.ts'
 import { removeDeadRunFolders } from './run-folders.ts'
 import { settleVmRestore } from './vm-restore-repair.ts'
 
@@ -32,7 +33,7 @@ export interface HostReconciliationActivities {
   /** Ends work whose workflow is gone: what was published is completed, everything else is cleaned up. Idempotent. */
   settleAbandoned(work: Omit<AbandonedWork, 'hostId'>): Promise<Repair[]>
 
-  /** Looks through the host's repositories and the run folder. Removes dead processes' sockets; reports what it does not know. */
+  /** Looks through the host's repositories, mounts and run folder. Closes mounts without a row, removes dead processes' sockets; reports what it does not know. */
   inspectHost(hostId: string): Promise<HostFindings>
 
   /** Removes staging folders that nobody owns. Idempotent. */
@@ -44,7 +45,7 @@ export function createHostReconciliationActivities(
 ): HostReconciliationActivities {
   const { catalog, createRepository } = dependencies
   const nextSweepAt = new Map<string, number>()
-  const settle = { backup: settleBackup, restore: settleRestore, deletion: settleDeletion }
+  const settle = { backup: settleBackup, restore: settleRestore, deletion: settleDeletion, mount: settleMount }
 
   return guarded({
     async settleAbandoned(work: Found): Promise<Repair[]> {
@@ -54,6 +55,7 @@ export function createHostReconciliationActivities(
     async inspectHost(hostId: string): Promise<HostFindings> {
       const removed = await removeDeadRunFolders(dependencies.homeRunFolder)
       const repairs: Repair[] = removed.map((name) => ({ kind: 'sockets', what: `removed the sockets that ${name} left` }))
+      repairs.push(...(await closeUnknownMounts(dependencies)))
       const leftovers: Leftover[] = []
       for (const { id, repository_type: type, config } of await repositoriesOfHost(catalog, hostId)) {
         if (Date.now() < (nextSweepAt.get(id) ?? 0)) continue

@@ -17,6 +17,10 @@ import { createReconciliationActivities } from './reconciliation.ts'
 import type { ReconciliationActivities } from './reconciliation.ts'
 import { createInspectionActivities, createRegistrationActivities } from './registration.ts'
 import type { InspectionActivities, RegistrationActivities } from './registration.ts'
+import { createRestoreMountRecordActivities } from './restore-mount-records.ts'
+import type { RestoreMountRecordActivities } from './restore-mount-records.ts'
+import { createRestoreMountActivities } from './restore-mounts.ts'
+import type { RestoreMountActivities } from './restore-mounts.ts'
 import { createRestoreActivities, createRestoreRecordActivities } from './restores.ts'
 import type { RestoreActivities, RestoreRecordActivities } from './restores.ts'
 import type { RunningWorkflows } from './running-workflows.ts'
@@ -38,17 +42,19 @@ export type ControlActivities = BackupRecordActivities &
   PinActivities &
   RegistrationActivities &
   RestoreRecordActivities &
+  RestoreMountRecordActivities &
   SourceRecordActivities &
   VerificationRecordActivities &
   VmRestoreRecordActivities &
   ReconciliationActivities
 
-/** Steps on a data host (queue `host.<hostId>`), all but transfers, which have queues of their own. */
+/** Steps on a data host (queue `host.<hostId>`), all but transfers and the holding of mounts, which have queues of their own. */
 export type HostActivities = AdmissionActivities &
   SnapshotActivities &
   PublicationActivities &
   VerificationActivities &
   RestoreActivities &
+  RestoreMountActivities &
   VmRestoreActivities &
   DeletionActivities &
   InspectionActivities &
@@ -67,6 +73,7 @@ export function createControlActivities(dependencies: ControlDependencies): Cont
     ...createPinActivities(dependencies),
     ...createRegistrationActivities(dependencies),
     ...createRestoreRecordActivities(dependencies),
+    ...createRestoreMountRecordActivities(dependencies),
     ...createSourceRecordActivities(dependencies),
     ...createVerificationRecordActivities(dependencies),
     ...createVmRestoreRecordActivities(dependencies),
@@ -82,6 +89,7 @@ export function createHostActivities(dependencies: HostDependencies & { homeRunF
     ...createPublicationActivities(dependencies),
     ...createVerificationActivities(dependencies),
     ...createRestoreActivities(dependencies),
+    ...createRestoreMountActivities(dependencies),
     ...createVmRestoreActivities(dependencies),
     ...createDeletionActivities(dependencies),
     ...createInspectionActivities(dependencies),

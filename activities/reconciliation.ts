@@ -12,7 +12,18 @@ import type { RunningWorkflows } from './running-workflows.ts'
 
 /** Something found; `what` says it to people, with what was done about it. */
 export interface Repair {
-  kind: 'backup' | 'restore' | 'deletion' | 'pin' | 'staged' | 'sockets' | 'credentials' | 'orphan' | 'report' | 'unrepaired'
+  kind:
+    | 'backup'
+    | 'restore'
+    | 'deletion'
+    | 'mount'
+    | 'pin'
+    | 'staged'
+    | 'sockets'
+    | 'credentials'
+    | 'orphan'
+    | 'report'
+    | 'unrepaired'
   what: string
 }
 
@@ -21,7 +32,7 @@ export interface AbandonedWork {
   kind: UnfinishedWork['kind']
   id: string
   hostId: string
-  /** Of a deletion: when its mark was set, ISO 8601. A mark that was set later belongs to somebody else. */
+  /** Of a deletion: when its mark was set, of a mount: when it began; ISO 8601. What was set or began later belongs to somebody else. */
   markedAt?: string
 }
 
@@ -36,7 +47,7 @@ export interface ReconciliationActivities {
   /** Unfinished rows without a workflow, and every host that has a repository. Changes nothing. */
   findAbandonedWork(): Promise<{ abandoned: AbandonedWork[]; hostIds: string[] }>
 
-  /** Pins whose reader is gone; that of a restore only after the restore has been settled. A deletion's mark is settled on the host, where the files show how far it got. */
+  /** Pins whose reader is gone; that of a restore or mount only after it has been settled. A deletion's mark is settled on the host, where the files show how far it got. */
   removeAbandonedPins(): Promise<Repair[]>
 
   /** Of these staging folders, those that no running workflow fills. */

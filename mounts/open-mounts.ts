@@ -30,6 +30,11 @@ export class OpenMounts {
     }
   }
 
+  /** Of all that are open here. */
+  ids(): string[] {
+    return [...this.#mounts.keys()]
+  }
+
   /** `undefined` while it is not open here. */
   find(mountId: string): RestoreMount | undefined {
     return this.#mounts.get(mountId)

@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { createHostActivities } from '../activities/index.ts'
 import type { HostDependencies } from '../activities/host-dependencies.ts'
+import { createMountHoldingActivities } from '../activities/restore-mounts.ts'
 import { ProgressBoard } from '../activities/progress-board.ts'
 import { processRunFolder, removeDeadRunFolders } from '../activities/run-folders.ts'
 import { createSourceFinder, createSourceOpener } from '../activities/source-connections.ts'
@@ -23,14 +24,17 @@ import { createLogger } from '../runtime/logger.ts'
 import type { Logger } from '../runtime/logger.ts'
 import { createShutdown } from '../runtime/shutdown.ts'
 import type { Shutdown } from '../runtime/shutdown.ts'
-import { hostQueue } from '../temporal/task-queues.ts'
+import { hostQueue, mountQueue } from '../temporal/task-queues.ts'
 import { qemuVersion } from '../tools/qemu-img.ts'
+import { serveMountedFiles } from './file-serving.ts'
 import { runWorker } from './running-worker.ts'
 import { connectWorkers, installTemporalRuntime, untilReachable } from './temporal-runtime.ts'
 import { TransferWorkers } from './transfer-workers.ts'
 
 /** Short steps, verifications and restores at a time. */
 const HOST_SLOTS = 20
+/** Beside the mounts that may be held at a time, those that just end. */
+const ENDING_MOUNTS = 20
 
 const environment = readEnvironment()
 const logger = createLogger('mover', environment.logLevel)
@@ -76,12 +80,25 @@ async function start(environment: Environment, logger: Logger, shutdown: Shutdow
   const repositoryIds = await untilReachable(logger, shutdown.signal, 'The catalog', () => repositoryIdsOfHost(catalog, hostId))
   await Promise.all(repositoryIds.map((id) => transfers.attach(id)))
 
+  await serveMountedFiles(environment, { catalog, mounts: dependencies.mounts, logger, shutdown })
+  // What the steps below still open while they end is closed after them.
+  shutdown.add('mounts', () => dependencies.mounts.closeAll())
   const activities = createHostActivities({ ...dependencies, homeRunFolder })
   const host = await runWorker(
     { ...common, taskQueue: hostQueue(hostId), activities: { ...activities }, maxConcurrentActivityTaskExecutions: HOST_SLOTS },
     fail,
   )
   shutdown.add('host steps', () => host.stop())
+  const holding = await runWorker(
+    {
+      ...common,
+      taskQueue: mountQueue(hostId),
+      activities: { ...createMountHoldingActivities(dependencies) },
+      maxConcurrentActivityTaskExecutions: environment.mountsMax + ENDING_MOUNTS,
+    },
+    fail,
+  )
+  shutdown.add('held mounts', () => holding.stop())
 }
 
 async function hostDependencies(

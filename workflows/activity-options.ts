@@ -7,8 +7,9 @@ import { ActivityCancellationType, proxyActivities } from '@temporalio/workflow'
 import type { RetryPolicy } from '@temporalio/common'
 import type { ActivityInterfaceFor } from '@temporalio/workflow'
 import type { ControlActivities, HostActivities } from '../activities/index.ts'
+import type { MountHoldingActivities } from '../activities/restore-mounts.ts'
 import type { TransferActivities } from '../activities/transfers.ts'
-import { CONTROL_QUEUE, hostQueue, transferQueue } from './task-queues.ts'
+import { CONTROL_QUEUE, hostQueue, mountQueue, transferQueue } from './task-queues.ts'
 
 const cancellationType = ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 
@@ -93,5 +94,16 @@ export function transferSteps(
     heartbeatTimeout: heartbeatTimeoutMs,
     cancellationType,
     retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' },
+  })
+}
+
+/** Keeping a disk mounted: as long as the longest lease, and again as soon as something of it died. */
+export function mountHoldingSteps({ hostId, heartbeatTimeoutMs }: HostPatience): ActivityInterfaceFor<MountHoldingActivities> {
+  return proxyActivities<MountHoldingActivities>({
+    taskQueue: mountQueue(hostId),
+    startToCloseTimeout: '31d',
+    heartbeatTimeout: heartbeatTimeoutMs,
+    cancellationType,
+    retry: { initialInterval: '500ms', backoffCoefficient: 2, maximumInterval: '10s' },
   })
 }

@@ -12,3 +12,8 @@ export function hostQueue(hostId: string): string {
 export function transferQueue(hostId: string, repositoryId: string): string {
   return `transfer.${hostId}.${repositoryId}`
 }
+
+/** The holding of restore mounts; its worker's slots are as many as the host may hold. */
+export function mountQueue(hostId: string): string {
+  return `mounts.${hostId}`
+}

@@ -59,8 +59,8 @@ export async function removePin(catalog: Catalog, pin: Pin): Promise<void> {
 export type ObservedPin = Selectable<BackupPinsTable>
 
 /**
- * Pins of readers, without those of restores that the catalog holds for unfinished: what such a restore wrote is found through its
- * backup, which must not be deleted before the restore has been settled.
+ * Pins of readers, without those of restores that the catalog holds for unfinished and of mounts: what such a restore wrote, and what is mounted, is
+ * found through its backup, which must not be deleted before that has been settled.
  */
 export async function listReaderPins(catalog: Catalog): Promise<ObservedPin[]> {
   return catalog
@@ -75,6 +75,16 @@ export async function listReaderPins(catalog: Catalog): Promise<ObservedPin[]> {
             .select('restore_jobs.id')
             .whereRef('restore_jobs.workflow_id', '=', 'backup_pins.owner_workflow_id')
             .where('restore_jobs.status', 'in', ['pending', 'running']),
+        ),
+      ),
+    )
+    .where((pin) =>
+      pin.not(
+        pin.exists(
+          pin
+            .selectFrom('restore_mounts')
+            .select('restore_mounts.id')
+            .whereRef('restore_mounts.workflow_id', '=', 'backup_pins.owner_workflow_id'),
         ),
       ),
     )

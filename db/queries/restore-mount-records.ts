@@ -74,9 +74,14 @@ export async function recordMounted(catalog: Catalog, mountId: string, mounted: 
   })
 }
 
-/** From here on nothing opens it again. Nothing when its row is gone. */
-export async function markUnmounting(catalog: Catalog, mountId: string): Promise<void> {
-  await catalog.updateTable('restore_mounts').set({ status: 'unmounting' }).where('id', '=', mountId).execute()
+/** From here on nothing opens it again. `startedAt`: only if it is still that one. Nothing when its row is gone. */
+export async function markUnmounting(catalog: Catalog, mountId: string, startedAt?: Date): Promise<void> {
+  await catalog
+    .updateTable('restore_mounts')
+    .set({ status: 'unmounting' })
+    .where('id', '=', mountId)
+    .$if(startedAt !== undefined, (query) => query.where('created_at', '=', startedAt!))
+    .execute()
 }
 
 /** Forgets a mount of which nothing is left. `startedAt`: only if it is still that one. Idempotent. */

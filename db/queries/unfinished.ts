@@ -6,22 +6,23 @@ import type { BackupRepositoriesTable } from '../schema.ts'
 import { DELETION_MARK } from './pins.ts'
 
 export interface UnfinishedWork {
-  kind: 'backup' | 'restore' | 'deletion'
-  /** Of the backup or the restore. */
+  kind: 'backup' | 'restore' | 'deletion' | 'mount'
+  /** Of the backup, the restore or the mount. */
   id: string
   backupId: string
   hostId: string
   workflowId: string
-  /** Of a deletion. */
+  /** Of a deletion: when its mark was set; of a mount: when it began. */
   markedAt?: Date
 }
 
-/** Every unfinished backup, restore and deletion, and the hosts that have a repository or a source. */
+/** Every unfinished backup, restore and deletion, every mount, and the hosts that have a repository or a source. */
 export async function listUnfinished(catalog: Catalog): Promise<{ unfinished: UnfinishedWork[]; hostIds: string[] }> {
-  const [backups, restores, deletions, repositoryHosts, sourceHosts] = await Promise.all([
+  const [backups, restores, deletions, mounts, repositoryHosts, sourceHosts] = await Promise.all([
     unfinishedBackups(catalog),
     unfinishedRestores(catalog),
     unfinishedDeletions(catalog),
+    everyMount(catalog),
     catalog.selectFrom('backup_repositories').select('host_id').distinct().execute(),
     catalog.selectFrom('sources').select('host_id').distinct().execute(),
   ])
@@ -29,6 +30,7 @@ export async function listUnfinished(catalog: Catalog): Promise<{ unfinished: Un
     ...backups.map((row): UnfinishedWork => ({ kind: 'backup', backupId: row.id, ...row })),
     ...restores.map((row): UnfinishedWork => ({ kind: 'restore', ...row })),
     ...deletions.map((row): UnfinishedWork => ({ kind: 'deletion', backupId: row.id, ...row })),
+    ...mounts.map((row): UnfinishedWork => ({ kind: 'mount', ...row })),
   ]
   const hostIds = [...new Set([...repositoryHosts, ...sourceHosts].map((row) => row.host_id))]
   return { unfinished, hostIds }
@@ -100,5 +102,13 @@ function unfinishedDeletions(catalog: Catalog) {
       'backup_repositories.host_id as hostId',
     ])
     .where('backup_pins.reason', '=', DELETION_MARK)
+    .execute()
+}
+
+/** The row of a mount exists only as long as its workflow has work to do. */
+function everyMount(catalog: Catalog) {
+  return catalog
+    .selectFrom('restore_mounts')
+    .select(['id', 'backup_id as backupId', 'host_id as hostId', 'workflow_id as workflowId', 'created_at as markedAt'])
     .execute()
 }

@@ -1,0 +1,210 @@
+/**
+ * A chain as a network block device of this host's kernel, which one `qemu-nbd` connects and serves. The process holds a mount namespace as a
+ * room's exporter does (`../room.ts`): mounts in it, and the device's connection, go with it.
+ */
+import { access, mkdir, open, readdir, readFile, rmdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { checkChain, qcow2SizeBytes, type ChainLink } from '../../disks/chain.ts'
+import { HoldfastError, type JsonObject } from '../../domain/errors.ts'
+import { qemuNbdArguments } from '../../tools/qemu-nbd.ts'
+import { runTool, startTool, unexpectedExit, type RunningTool } from '../../tools/run-tool.ts'
+import type { KernelDisk } from './kernel-disk.ts'
+import { unavailable } from './require-loop-mounts.ts'
+
+const BLOCK_DEVICES = '/sys/block'
+const READY_MS = 30_000
+const POLL_MS = 5
+const STOP_GRACE_MS = 5_000
+const DISCONNECT_MS = 10_000
+const SECTOR_BYTES = 512
+
+/** `slave`: what the host unmounts is unmounted here too, and no repository's storage is held by us. */
+const script = `
+mount -t tmpfs -o size=4m,mode=711,nosuid,nodev,noexec tmpfs "$1" || exit 1
+shift
+exec qemu-nbd "$@"
+`
+
+export interface NbdDiskOptions {
+  /** The disk's chain, oldest first. */
+  links: readonly ChainLink[]
+  /** Absolute path; made here, and removed in the end. */
+  folder: string
+}
+
+/** Devices that this process is about to connect. */
+const claimed = new Set<string>()
+
+/**
+ * Connects the chain to a free `/dev/nbd*`. The errors of `checkChain`, `TOOL_MISSING`, `TOOL_FAILED`, `TOOL_TIMEOUT`; `MOUNT_DRIVER_UNAVAILABLE` when
+ * no device is there, or none is free. On failure or abort nothing is left.
+ */
+export async function openNbdDisk({ links, folder }: NbdDiskOptions, signal?: AbortSignal): Promise<KernelDisk> {
+  signal?.throwIfAborted()
+  const blockGraph = await checkChain(links)
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  try {
+    return await connectFree(blockGraph, { links, folder }, signal)
+  } catch (error) {
+    await removeFolder(folder)
+    throw error
+  }
+}
+
+async function connectFree(blockGraph: JsonObject, { links, folder }: NbdDiskOptions, signal?: AbortSignal): Promise<KernelDisk> {
+  const name = await claimFree()
+  try {
+    const server = startServer(name, folder, blockGraph)
+    const sizeBytes = qcow2SizeBytes(links.at(-1)?.disk.size_bytes ?? 0)
+    await connected(server, { name, sizeBytes, signal }).catch(async (error: unknown) => {
+      await disconnect(server, name)
+      throw error
+    })
+    return diskOf(server, { name, folder, sizeBytes })
+  } finally {
+    claimed.delete(name)
+  }
+}
+
+async function claimFree(): Promise<string> {
+  const names = (await readdir(BLOCK_DEVICES)).filter((name) => /^nbd\d+$/.test(name))
+  if (names.length === 0) {
+    throw unavailable('kernel-nbd', 'this host has no network block devices: load the kernel module "nbd"')
+  }
+  for (const name of names.toSorted((one, other) => Number(one.slice(3)) - Number(other.slice(3)))) {
+    if (claimed.has(name) || (await isTaken(name))) continue
+    // No await in between: two callers would take the same.
+    if (claimed.has(name)) continue
+    claimed.add(name)
+    return name
+  }
+  throw unavailable('kernel-nbd', `all ${names.length} network block devices are in use (the parameter nbds_max makes more)`)
+}
+
+async function isTaken(name: string): Promise<boolean> {
+  return (await clientOf(name)) !== null || (await sizeOf(name)) > 0
+}
+
+async function sizeOf(name: string): Promise<number> {
+  const sectors = await readFile(join(BLOCK_DEVICES, name, 'size'), 'utf8')
+  return Number(sectors) * SECTOR_BYTES
+}
+
+function startServer(name: string, folder: string, blockGraph: JsonObject): RunningTool {
+  const serving = qemuNbdArguments({
+    blockGraph,
+    socketPath: join(folder, 'nbd.sock'),
+    exportName: '',
+    readOnly: true,
+    connections: 1,
+    cache: 'writeback',
+    aio: 'threads',
+  })
+  // Verbose: it would go into the background otherwise, where nobody ends it with us.
+  const args = [folder, `--connect=/dev/${name}`, '--verbose', ...serving]
+  return startTool('unshare', ['--mount', '--propagation', 'slave', '--', 'sh', '-c', script, 'sh', ...args])
+}
+
+interface Connection {
+  name: string
+  sizeBytes: number
+  signal: AbortSignal | undefined
+}
+
+async function connected(server: RunningTool, { name, sizeBytes, signal }: Connection): Promise<void> {
+  let ended = false
+  void server.exited.then(() => (ended = true))
+  const deadline = performance.now() + READY_MS
+  // The kernel tells nobody: its size is what appears last.
+  while ((await sizeOf(name)) !== sizeBytes || !(await canRead(name))) {
+    signal?.throwIfAborted()
+    if (ended) throw await unexpectedExit(server)
+    if (performance.now() > deadline) {
+      throw new HoldfastError('TOOL_TIMEOUT', `qemu-nbd did not connect /dev/${name} within ${READY_MS} ms.`, {
+        details: { program: 'qemu-nbd', device: `/dev/${name}`, timeoutMs: READY_MS },
+      })
+    }
+    await delay(POLL_MS)
+  }
+}
+
+async function canRead(name: string): Promise<boolean> {
+  const file = await open(`/dev/${name}`, 'r').catch(() => null)
+  if (!file) return false
+  try {
+    return (await file.read(Buffer.alloc(SECTOR_BYTES), 0, SECTOR_BYTES, 0)).bytesRead === SECTOR_BYTES
+  } catch {
+    // Not connected yet.
+    return false
+  } finally {
+    await file.close()
+  }
+}
+
+function diskOf(
+  server: RunningTool,
+  { name, folder, sizeBytes }: { name: string; folder: string; sizeBytes: number },
+): KernelDisk {
+  let closing: Promise<void> | null = null
+  return {
+    path: `/dev/${name}`,
+    device: `/dev/${name}`,
+    sizeBytes,
+    folder,
+    // Block devices are root's.
+    owner: { uid: 0, gid: 0 },
+    hostPath: (inside) => join(`/proc/${server.pid}/root`, folder, inside),
+    enter: (program, args) => ['nsenter', [`--mount=/proc/${server.pid}/ns/mnt`, '--', program, ...args]],
+    failed: server.exited.then(() => (closing ? new Promise<never>(() => undefined) : serverGone(server))),
+    close: () => (closing ??= disconnect(server, name).then(() => removeFolder(folder))),
+  }
+}
+
+/** The device first, so that the kernel waits for nobody; then whoever served it, and with it what is mounted. */
+async function disconnect(server: RunningTool, name: string): Promise<void> {
+  const client = await clientOf(name)
+  // Another program may have been faster: then the device is its own.
+  if (client !== null && (await isThread(server.pid, client))) {
+    await runTool('qemu-nbd', ['--disconnect', `/dev/${name}`], { timeoutMs: DISCONNECT_MS }).catch((error: unknown) => {
+      // The end of the server disconnects it too. What matters is looked at below.
+      if (!(error instanceof HoldfastError)) throw error
+    })
+  }
+  await server.stop(STOP_GRACE_MS)
+  if (client === null) return
+  const deadline = performance.now() + DISCONNECT_MS
+  while ((await clientOf(name)) === client) {
+    if (performance.now() > deadline) {
+      throw new HoldfastError('TOOL_TIMEOUT', `/dev/${name} is still connected ${DISCONNECT_MS} ms after its server was ended.`, {
+        details: { device: `/dev/${name}`, timeoutMs: DISCONNECT_MS },
+      })
+    }
+    await delay(POLL_MS)
+  }
+}
+
+/** Id of the thread that the kernel keeps a device's connection for; `null` while it has none. */
+async function clientOf(name: string): Promise<string | null> {
+  const text = await readFile(join(BLOCK_DEVICES, name, 'pid'), 'utf8').catch(() => null)
+  return text === null ? null : text.trim()
+}
+
+async function isThread(pid: number, thread: string): Promise<boolean> {
+  return access(`/proc/${pid}/task/${thread}`).then(
+    () => true,
+    () => false,
+  )
+}
+
+async function removeFolder(folder: string): Promise<void> {
+  await rmdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error
+  })
+}
+
+async function serverGone(server: RunningTool): Promise<HoldfastError> {
+  return new HoldfastError('MOUNT_INTERRUPTED', 'What showed the backup to the mount has ended. The mount is opened again.', {
+    cause: await unexpectedExit(server),
+  })
+}

@@ -7,11 +7,14 @@ use warnings;
 
 # x86_64, as User-Mode Linux is. From the kernel's asm/unistd_64.h, fcntl.h and stat.h.
 use constant { SYS_NEWFSTATAT => 262, AT_FDCWD => -100, AT_SYMLINK_NOFOLLOW => 0x100 };
-use constant { O_NONBLOCK => 0x800, O_NOFOLLOW => 0x20000, O_NOATIME => 0x40000 };
+use constant { O_NONBLOCK => 0x800, O_NOFOLLOW => 0x20000 };
 use constant { S_IFMT => 0xf000, S_IFDIR => 0x4000, S_IFREG => 0x8000, S_IFLNK => 0xa000 };
-use constant { EIO => 5, ENOENT => 2, EINVAL => 22, ENOTDIR => 20, ELOOP => 40, ENOMEM => 12 };
+use constant { EIO => 5, ENOENT => 2, EINVAL => 22, ENOTDIR => 20, ELOOP => 40, EFBIG => 27 };
 
-use constant { READ_AT_ONCE => 1 << 20, NAMES_KEPT => 400_000, FILES_KEPT => 16 };
+# A list of names takes so much memory besides the names. Lists are kept while all together they are not larger than that; a folder that is larger
+# by itself cannot be listed.
+use constant { NAME_COSTS_BYTES => 96, NAMES_KEPT_BYTES => 96 << 20 };
+use constant { READ_AT_ONCE => 1 << 20, FILES_KEPT => 16 };
 
 binmode STDIN;
 binmode STDOUT;
@@ -22,6 +25,8 @@ my $here = '';  # "<volume>\0<path>" of the working directory; '' when unknown
 my %names;      # the same key => sorted names
 my $names_kept = 0;
 my (%files, @file_order);
+# Kept, because a new one costs a page fault for each of its pages, and those are slow here.
+my $buffer = "\0" x READ_AT_ONCE;
 
 sub read_exactly {
   my ($length) = @_;
@@ -44,7 +49,8 @@ sub answer {
   }
 }
 
-sub fail { die { errno => $_[0] } }
+# An error number; 0, which a failed call should not leave, becomes EIO.
+sub fail { die { errno => $_[0] || EIO } }
 
 sub put {
   my ($at, $bytes) = @_;
@@ -98,23 +104,32 @@ sub sorted_names {
   my $key = enter($number, $path);
   return $names{$key} if $names{$key};
   opendir(my $folder, '.') or fail($! + 0);
-  $! = 0;
-  my @found = sort grep { $_ ne '.' && $_ ne '..' } readdir $folder;
-  # What a damaged folder still gives is given.
-  fail($! + 0) if $! && !@found;
+  my (@found, $bytes);
+  while (1) {
+    $! = 0;
+    my $name = readdir $folder;
+    # What a damaged folder still gives is given.
+    if (!defined $name) { fail($! + 0) if $! && !@found; last }
+    next if $name eq '.' || $name eq '..';
+    push @found, $name;
+    $bytes += length($name) + NAME_COSTS_BYTES;
+    if ($names_kept + $bytes > NAMES_KEPT_BYTES) { %names = (); $names_kept = 0 }
+    fail(EFBIG) if $bytes > NAMES_KEPT_BYTES;
+  }
   closedir $folder;
-  if ($names_kept + @found > NAMES_KEPT) { %names = (); $names_kept = 0 }
-  $names_kept += @found;
+  @found = sort @found;
+  $names_kept += $bytes // 0;
   return $names{$key} = \@found;
 }
 
+# Name and errno; then, when that is 0, mode, uid, gid, size, links, inode, modified seconds and nanoseconds, target of the link.
 sub packed_entry {
   my ($name) = @_;
   my @status = status_of($name);
-  return pack('N/a* N N', $name, $status[0], 0) if @status == 1;
+  return pack('N/a* N', $name, $status[0] || EIO) if @status == 1;
   my ($mode, $uid, $gid, $size, $links, $inode, $seconds, $nanoseconds) = @status;
   my $target = '';
-  if (($mode & S_IFMT) == S_IFLNK) { $target = readlink($name) // '' }
+  if (($mode & S_IFMT) == S_IFLNK) { $target = readlink($name) // return pack('N/a* N', $name, $! + 0 || EIO) }
   return pack('N/a* N N N N Q> Q> Q> q> N N/a*', $name, 0, $mode, $uid, $gid, $size, $links, $inode, $seconds, $nanoseconds, $target);
 }
 
@@ -137,8 +152,7 @@ sub list {
 # volume, path → one entry
 sub look {
   my ($number, $path) = unpack('n N/a*', $_[0]);
-  my $entry = packed_entry(enter_parent($number, $path));
-  return $entry;
+  return packed_entry(enter_parent($number, $path));
 }
 
 sub file_of {
@@ -165,21 +179,22 @@ sub content {
   while ($done < $length) {
     my $want = $length - $done;
     $want = READ_AT_ONCE if $want > READ_AT_ONCE;
-    my $n = sysread($file, my $bytes, $want);
+    my $n = sysread($file, $buffer, $want);
     if (!defined $n) { last if $done; fail($! + 0) }
     last if $n == 0;
-    put($at + $done, $bytes);
+    put($at + $done, $buffer);
     $done += $n;
   }
   return pack('N', $done);
 }
 
 require '/volumes.pl';
-my @found = find_volumes();
-@volumes = map { $_->{root} ? $_ : undef } @found;
+my @found;
 
 # → for each volume: id, state, file system, label, UUID, device, note, size in bytes
 sub volumes {
+  @found = find_volumes() unless @found;
+  @volumes = map { $_->{root} ? $_ : undef } @found;
   return join '', map {
     my $volume = $_;
     pack('(N/a*)7 Q>', map({ $volume->{$_} // '' } qw(id state type label uuid device note)), $volume->{size})
@@ -188,6 +203,7 @@ sub volumes {
 
 my %operations = (V => \&volumes, L => \&list, S => \&look, R => \&content);
 
+answer(0, 0, 'holdfast-reader-1');
 while (1) {
   my $request = read_exactly(unpack('N', read_exactly(4)));
   my ($id, $operation, $rest) = unpack('N a1 a*', $request);

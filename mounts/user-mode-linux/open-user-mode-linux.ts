@@ -1,0 +1,164 @@
+/** The driver `user-mode-linux`: a chain's newest disk in a room, and a kernel in a sandbox that reads it. */
+import { open } from 'node:fs/promises'
+import { join } from 'node:path'
+import { HoldfastError } from '../../domain/errors.ts'
+import type { Volume } from '../../domain/restore-mount.ts'
+import { unexpectedExit, type RunningTool } from '../../tools/run-tool.ts'
+import type { MountRequest, RestoreMount } from '../restore-mount.ts'
+import { openRoom, type Room } from '../room.ts'
+import { volumesIn } from './answers.ts'
+import { Connection } from './connection.ts'
+import { makeInitramfs } from './initramfs.ts'
+import { createReader } from './reader.ts'
+import { READER_OWNER, startKernel } from './sandbox.ts'
+import { Window, WINDOW_BYTES } from './window.ts'
+
+/** Sparse. What journals write when they are replayed; parted by `guest/file-systems.pl`. */
+const OVERLAY_BYTES = 1024 * 1024 * 1024
+/** Of memory, at the most: the window, and what is really written to the overlay. */
+const ROOM_BYTES = WINDOW_BYTES + 256 * 1024 * 1024
+/** A start takes two seconds; many at once on a busy host, many more. */
+const START_MS = 60_000
+/** Opening what is on the disk; the reader's own limit is shorter. */
+const VOLUMES_MS = 60_000
+const STOP_GRACE_MS = 2_000
+
+export interface UserModeLinuxOptions {
+  /** A folder of the mount's id is made below it, and removed in the end. */
+  runFolder: string
+  cacheFolder: string
+  /** How long the kernel may take to start. */
+  startTimeoutMs?: number
+}
+
+/** The promises of `OpenRestoreMount`, except that a disk without a readable volume is opened too. */
+export async function openUserModeLinux(
+  request: MountRequest,
+  options: UserModeLinuxOptions,
+  signal?: AbortSignal,
+): Promise<RestoreMount> {
+  const initramfs = await makeInitramfs(options.cacheFolder, signal)
+  const folder = join(options.runFolder, request.mountId)
+  const room = await openRoom({ links: request.links, folder, tmpfsBytes: ROOM_BYTES, owner: READER_OWNER }, signal)
+  const opening = new Opening(room)
+  try {
+    return await opening.mount(request.mountId, { initramfs, startMs: options.startTimeoutMs ?? START_MS }, signal)
+  } catch (error) {
+    await opening.end()
+    signal?.throwIfAborted()
+    throw error
+  }
+}
+
+/** What was acquired so far, so that all of it can be ended at any time. */
+class Opening {
+  readonly #room: Room
+  #window: Window | null = null
+  #kernel: RunningTool | null = null
+  #ending: Promise<void> | null = null
+
+  constructor(room: Room) {
+    this.#room = room
+  }
+
+  async mount(
+    mountId: string,
+    { initramfs, startMs }: { initramfs: string; startMs: number },
+    signal: AbortSignal | undefined,
+  ): Promise<RestoreMount> {
+    const room = this.#room
+    const window = (this.#window = await Window.create(room.hostPath('window'), READER_OWNER))
+    await makeOverlay(room.hostPath('overlay'))
+    const kernel = (this.#kernel = await startKernel({ room, initramfs, window: 'window', overlay: 'overlay' }, signal))
+    const connection = connect(kernel, room)
+    await connection.greeted(startMs)
+    const volumes = await askVolumes(connection)
+    signal?.throwIfAborted()
+    const close = (): Promise<void> => {
+      connection.fail(closed())
+      return this.end()
+    }
+    let isClosed = false
+    const reader = createReader({ connection, window, volumes, close })
+    const failed = connection.failed.then(async (error) => {
+      await this.end()
+      return isClosed ? new Promise<never>(() => undefined) : error
+    })
+    const closeMount = (): Promise<void> => {
+      isClosed = true
+      return close()
+    }
+    return {
+      mountId,
+      driver: 'user-mode-linux',
+      reader: { ...reader, failed, close: closeMount },
+      device: room.device,
+      folder: room.folder,
+      failed,
+      close: closeMount,
+    }
+  }
+
+  /** Idempotent. The kernel first: it holds the room's disk open. */
+  end(): Promise<void> {
+    return (this.#ending ??= this.#end())
+  }
+
+  async #end(): Promise<void> {
+    if (this.#kernel) await gone(this.#kernel)
+    await this.#window?.close()
+    await this.#room.close()
+  }
+}
+
+/** When the program that we started is gone, those that it started are going: the last one closes our end of the line. */
+async function gone(kernel: RunningTool): Promise<void> {
+  const output = kernel.channel?.output
+  const closed = new Promise<void>((resolve) => {
+    if (!output || output.closed) resolve()
+    else output.once('close', resolve)
+  })
+  output?.resume()
+  await kernel.stop(STOP_GRACE_MS)
+  await closed
+}
+
+function connect(kernel: RunningTool, room: Room): Connection {
+  if (!kernel.channel) throw new HoldfastError('INTERNAL', 'The kernel was started without a line.')
+  const connection = new Connection(kernel.channel)
+  void kernel.exited.then(async () => connection.fail(interrupted(await unexpectedExit(kernel))))
+  void room.failed.then((error) => connection.fail(error))
+  return connection
+}
+
+async function askVolumes(connection: Connection): Promise<Volume[]> {
+  const { errno, payload } = await connection.ask('V', [], VOLUMES_MS)
+  if (errno === 0) return volumesIn(payload)
+  throw new HoldfastError('TOOL_FAILED', `The disk's volumes could not be found: the reader answered with error ${errno}.`, {
+    details: { errno, said: payload.toString('utf8').slice(0, 500) },
+  })
+}
+
+async function makeOverlay(path: string): Promise<void> {
+  const file = await open(path, 'wx', 0o600)
+  try {
+    await file.truncate(OVERLAY_BYTES)
+    await file.chown(READER_OWNER.uid, READER_OWNER.gid)
+  } finally {
+    await file.close()
+  }
+}
+
+function interrupted(cause: HoldfastError): HoldfastError {
+  return new HoldfastError(
+    'MOUNT_INTERRUPTED',
+    'What reads the file systems of this backup has ended. The mount is opened again.',
+    {
+      cause,
+    },
+  )
+}
+
+function closed(): HoldfastError {
+  return new HoldfastError('MOUNT_INTERRUPTED', 'The backup was unmounted.')
+}

@@ -2,13 +2,14 @@ import { randomBytes, randomInt } from 'node:crypto'
 import { copyFile, cp, open, readFile, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterAll, describe, expect, it, onTestFinished, vi } from 'vitest'
+import { afterAll, describe, expect, it } from 'vitest'
 import type { Compression } from '../domain/backup.ts'
 import { BLOCK_SIZE_BYTES } from '../domain/blocks.ts'
 import { backUpImage, MIB, noise, processesNaming, prose, writeImage } from '../test/disk-backups.ts'
+import { failBeyond } from '../test/failing-file.ts'
 import { requireTool } from '../test/requires.ts'
 import { createTemporaryFolder, temporaryFolder } from '../test/temporary-folder.ts'
-import { runTool, startTool } from '../tools/run-tool.ts'
+import { runTool } from '../tools/run-tool.ts'
 import { blocksPath, imagePath, type ChainLink } from './chain.ts'
 import { REGION_SIZE_BYTES } from './block-hashes.ts'
 import { requireWhole, verifyDisk, type DiskDamage, type VerifyResult } from './verify.ts'
@@ -362,19 +363,4 @@ describe('what is not damage', () => {
 async function pipeInPlaceOf(path: string): Promise<void> {
   await rm(path)
   await runTool('mkfifo', [path], { timeoutMs: 10_000 })
-}
-
-/** From now on every read of the file beyond `offset` fails, as on a share that is going away. */
-async function failBeyond(path: string, offset: number): Promise<void> {
-  const sound = `${path}.sound`
-  await rename(path, sound)
-  await writeFile(path, '')
-  const pread = `[ $(($3 + $4)) -gt ${offset} ] && { echo EIO >&2; exit 1; }; dd if="${sound}" iflag=skip_bytes,count_bytes skip=$4 count=$3 status=none`
-  const plugin = ['nbdkit', '-s', '--exit-with-parent', 'eval', `get_size=stat -c %s "${sound}"`, `pread=${pread}`]
-  const fuse = startTool('nbdfuse', [path, '--command', ...plugin])
-  onTestFinished(async () => {
-    await runTool('fusermount3', ['-u', '-z', path], { timeoutMs: 10_000 })
-    await fuse.stop(5_000)
-  })
-  await vi.waitFor(async () => expect((await stat(path)).size).toBeGreaterThan(0), { timeout: 60_000, interval: 20 })
 }

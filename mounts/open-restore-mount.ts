@@ -1,8 +1,10 @@
 /** Opens disks with the driver that this host uses. */
 import { HoldfastError } from '../domain/errors.ts'
 import type { DriverName, Volume } from '../domain/restore-mount.ts'
-import type { MountRequest, OpenRestoreMount, RestoreMount } from './restore-mount.ts'
-import { openUserModeLinux } from './user-mode-linux/open-user-mode-linux.ts'
+import { openKernelMount } from './kernel/open-kernel-mount.ts'
+import { openKernelNbdMount } from './kernel/open-kernel-nbd-mount.ts'
+import type { OpenRestoreMount } from './restore-mount.ts'
+import { createUserModeLinux } from './user-mode-linux/open-user-mode-linux.ts'
 
 export interface MountOptions {
   driver: DriverName
@@ -13,8 +15,9 @@ export interface MountOptions {
 }
 
 export function createMountOpener(options: MountOptions): OpenRestoreMount {
+  const open = drivers[options.driver](options)
   return async (request, signal) => {
-    const mount = await openWith(options, request, signal)
+    const mount = await open(request, signal)
     const { volumes } = mount.reader
     if (volumes.some(({ state }) => state === 'readable')) return mount
     await mount.close()
@@ -22,9 +25,10 @@ export function createMountOpener(options: MountOptions): OpenRestoreMount {
   }
 }
 
-function openWith(options: MountOptions, request: MountRequest, signal: AbortSignal | undefined): Promise<RestoreMount> {
-  if (options.driver === 'user-mode-linux') return openUserModeLinux(request, options, signal)
-  throw new HoldfastError('MOUNT_DRIVER_UNAVAILABLE', `The driver "${options.driver}" is not there yet.`)
+const drivers: Record<DriverName, (options: MountOptions) => OpenRestoreMount> = {
+  'user-mode-linux': createUserModeLinux,
+  kernel: (options) => (request, signal) => openKernelMount(request, options, signal),
+  'kernel-nbd': (options) => (request, signal) => openKernelNbdMount(request, options, signal),
 }
 
 function nothingReadable(volumes: readonly Volume[]): HoldfastError {

@@ -1,16 +1,18 @@
 /** The driver `user-mode-linux`: a chain's newest disk in a room, and a kernel in a sandbox that reads it. */
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { Volume } from '../../domain/restore-mount.ts'
 import { unexpectedExit, type RunningTool } from '../../tools/run-tool.ts'
-import type { MountRequest, RestoreMount } from '../restore-mount.ts'
+import type { OpenRestoreMount, RestoreMount } from '../restore-mount.ts'
 import { openRoom, type Room } from '../room.ts'
 import { volumesIn } from './answers.ts'
 import { Connection } from './connection.ts'
-import { makeInitramfs } from './initramfs.ts'
+import { ReaderProgram, type ReaderFiles } from './reader-program.ts'
 import { createReader } from './reader.ts'
 import { READER_OWNER, startKernel } from './sandbox.ts'
+import { startFailure } from './start-failure.ts'
 import { Window, WINDOW_BYTES } from './window.ts'
 
 /** Sparse. What journals write when they are replayed; parted by `guest/file-systems.pl`. */
@@ -22,6 +24,8 @@ const START_MS = 60_000
 /** Opening what is on the disk; the reader's own limit is shorter. */
 const VOLUMES_MS = 60_000
 const STOP_GRACE_MS = 2_000
+/** One that waits for a repository which does not answer can be killed no sooner than that answers. */
+const GONE_MS = 10_000
 
 export interface UserModeLinuxOptions {
   /** A folder of the mount's id is made below it, and removed in the end. */
@@ -31,22 +35,29 @@ export interface UserModeLinuxOptions {
   startTimeoutMs?: number
 }
 
-/** The promises of `OpenRestoreMount`, except that a disk without a readable volume is opened too. */
-export async function openUserModeLinux(
-  request: MountRequest,
-  options: UserModeLinuxOptions,
-  signal?: AbortSignal,
-): Promise<RestoreMount> {
-  const initramfs = await makeInitramfs(options.cacheFolder, signal)
-  const folder = join(options.runFolder, request.mountId)
-  const room = await openRoom({ links: request.links, folder, tmpfsBytes: ROOM_BYTES, owner: READER_OWNER }, signal)
-  const opening = new Opening(room)
-  try {
-    return await opening.mount(request.mountId, { initramfs, startMs: options.startTimeoutMs ?? START_MS }, signal)
-  } catch (error) {
-    await opening.end()
-    signal?.throwIfAborted()
-    throw error
+/** Opens mounts with the promises of `OpenRestoreMount`, except that a disk without a readable volume is opened too. */
+export function createUserModeLinux(options: UserModeLinuxOptions): OpenRestoreMount {
+  const program = new ReaderProgram(options.cacheFolder)
+  return async (request, signal) => {
+    const files = await program.prepare()
+    const folder = join(options.runFolder, request.mountId)
+    const room = await openRoom({ links: request.links, folder, tmpfsBytes: ROOM_BYTES, owner: READER_OWNER }, signal)
+    const opening = new Opening(room)
+    const starting = new AbortController()
+    const abort = (): void => starting.abort(signal?.reason)
+    signal?.addEventListener('abort', abort)
+    try {
+      const start = { ...files, startMs: options.startTimeoutMs ?? START_MS }
+      const mount = await opening.mount(request.mountId, start, starting.signal)
+      signal?.throwIfAborted()
+      return mount
+    } catch (error) {
+      await opening.end()
+      signal?.throwIfAborted()
+      throw error
+    } finally {
+      signal?.removeEventListener('abort', abort)
+    }
   }
 }
 
@@ -63,17 +74,18 @@ class Opening {
 
   async mount(
     mountId: string,
-    { initramfs, startMs }: { initramfs: string; startMs: number },
-    signal: AbortSignal | undefined,
+    { initramfs, programs, startMs }: ReaderFiles & { startMs: number },
+    signal: AbortSignal,
   ): Promise<RestoreMount> {
     const room = this.#room
     const window = (this.#window = await Window.create(room.hostPath('window'), READER_OWNER))
     await makeOverlay(room.hostPath('overlay'))
-    const kernel = (this.#kernel = await startKernel({ room, initramfs, window: 'window', overlay: 'overlay' }, signal))
+    const kernel = (this.#kernel = startKernel({ room, initramfs, programs, window: 'window', overlay: 'overlay' }, signal))
     const connection = connect(kernel, room)
-    await connection.greeted(startMs)
+    await connection.greeted(startMs).catch((error: unknown) => {
+      throw startFailure(kernel, error)
+    })
     const volumes = await askVolumes(connection)
-    signal?.throwIfAborted()
     const close = (): Promise<void> => {
       connection.fail(closed())
       return this.end()
@@ -120,7 +132,9 @@ async function gone(kernel: RunningTool): Promise<void> {
   })
   output?.resume()
   await kernel.stop(STOP_GRACE_MS)
-  await closed
+  const patience = new AbortController()
+  await Promise.race([closed, delay(GONE_MS, undefined, { signal: patience.signal }).catch(() => undefined)])
+  patience.abort()
 }
 
 function connect(kernel: RunningTool, room: Room): Connection {

@@ -24,15 +24,21 @@ export interface KernelFiles {
   room: Room
   /** Host path of the first file system. */
   initramfs: string
+  /** What runs inside, with its libraries: of {@link sandboxPrograms}. */
+  programs: readonly string[]
   /** Names in the room. */
   window: string
   overlay: string
 }
 
+/** Host paths of all that runs in the sandbox. `TOOL_MISSING`. */
+export async function sandboxPrograms(): Promise<string[]> {
+  return [LINUX, SETPRIV, ...(await librariesOf([LINUX, SETPRIV]))]
+}
+
 /** Started, not yet there. `TOOL_MISSING`; a program missing behind another one ends with 127 instead. */
-export async function startKernel(files: KernelFiles, signal?: AbortSignal): Promise<RunningTool> {
-  const programs = [LINUX, SETPRIV, ...(await librariesOf([LINUX, SETPRIV], signal))]
-  const sandbox = [...namespaces, ...programs.flatMap(bindProgram), ...folders, ...bindings(files)]
+export function startKernel(files: KernelFiles, signal: AbortSignal): RunningTool {
+  const sandbox = [...namespaces, ...files.programs.flatMap(bindProgram), ...folders, ...bindings(files)]
   const inside = [SETPRIV, ...asNobody, '--', LINUX, ...kernelArguments]
   const [program, args] = files.room.enter('prlimit', [
     ...limits,

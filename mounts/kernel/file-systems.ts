@@ -11,19 +11,21 @@ export interface KernelFileSystem {
   asIs?: string
 }
 
-const ext4: KernelFileSystem = { kind: 'ext4', options: '', asIs: 'noload' }
+/** What a disk says should happen on errors, a panic for example, is not asked. */
+const CALM = 'errors=continue'
+const ext4: KernelFileSystem = { kind: 'ext4', options: CALM, asIs: `${CALM},noload` }
 
 /** By blkid's names. Anything else is not mounted, whatever the host's kernel would do with it. */
 export const kernelFileSystems: ReadonlyMap<string, KernelFileSystem> = new Map([
-  ['ext2', { kind: 'ext4', options: '' }],
+  ['ext2', { kind: 'ext4', options: CALM }],
   ['ext3', ext4],
   ['ext4', ext4],
   // A chain of backups has the same UUID on every disk.
   ['xfs', { kind: 'xfs', options: 'nouuid', asIs: 'nouuid,norecovery' }],
   // The tree above all subvolumes.
   ['btrfs', { kind: 'btrfs', options: 'subvolid=5', asIs: 'subvolid=5,rescue=nologreplay' }],
-  ['vfat', { kind: 'vfat', options: 'utf8=1,shortname=mixed' }],
-  ['exfat', { kind: 'exfat', options: '' }],
+  ['vfat', { kind: 'vfat', options: `utf8=1,shortname=mixed,${CALM}` }],
+  ['exfat', { kind: 'exfat', options: CALM }],
   ['iso9660', { kind: 'iso9660', options: 'utf8' }],
   ['udf', { kind: 'udf', options: 'utf8' }],
 ])

@@ -88,7 +88,14 @@ function partitionOf(entry: Buffer, sectorBytes: number, diskBytes: number): Omi
   const after = (entry.readBigUInt64LE(40) + 1n) * BigInt(sectorBytes)
   const end = after < BigInt(diskBytes) ? after : BigInt(diskBytes)
   if (first === 0n || first >= end) return null
-  return { offsetBytes: Number(first), sizeBytes: Number(end - first), name: nameOf(entry.subarray(56, 128)) }
+  const [name, type] = [nameOf(entry.subarray(56, 128)), guidOf(entry.subarray(0, 16))]
+  return { offsetBytes: Number(first), sizeBytes: Number(end - first), name, type }
+}
+
+/** The first three of its five groups are written backwards. */
+function guidOf(bytes: Buffer): string {
+  const groups = [bytes.subarray(0, 4).toReversed(), bytes.subarray(4, 6).toReversed(), bytes.subarray(6, 8).toReversed()]
+  return [...groups, bytes.subarray(8, 10), bytes.subarray(10, 16)].map((group) => Buffer.from(group).toString('hex')).join('-')
 }
 
 function nameOf(bytes: Buffer): string {

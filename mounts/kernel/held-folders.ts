@@ -61,34 +61,36 @@ export class HeldFolders {
 
   async #hold(path: string): Promise<HeldFolder> {
     const names = path === '' ? [] : path.split('/')
-    let { folder, depth } = await this.#nearest(path, names.length)
-    for (; depth < names.length; depth++) {
-      try {
+    let { folder, depth } = await this.#nearest(path)
+    // Nobody waits for a folder to be closed before stepping on: ways may be long.
+    const closing: Promise<void>[] = []
+    try {
+      for (; depth < names.length; depth++) {
         const below = await openBelow(folder, names[depth]!)
-        await this.#release(folder)
+        closing.push(this.#release(folder))
         folder = below
-      } catch (error) {
-        await this.#release(folder)
-        throw error
       }
+    } catch (error) {
+      closing.push(this.#release(folder))
+      throw error
+    } finally {
+      await Promise.all(closing)
     }
     await this.#keep(path, folder)
     return folder
   }
 
   /** The deepest folder above `path` that is open already, in use from now on. */
-  async #nearest(path: string, names: number): Promise<{ folder: HeldFolder; depth: number }> {
-    for (let depth = names, above = path; depth > 0; depth--) {
-      const known = this.#kept.get(above)
-      if (known) {
-        known.users++
-        return { folder: known, depth }
-      }
-      above = above.slice(0, Math.max(0, above.lastIndexOf('/')))
+  async #nearest(path: string): Promise<{ folder: HeldFolder; depth: number }> {
+    let nearest: [path: string, folder: HeldFolder] | null = null
+    for (const [above, folder] of this.#kept) {
+      const leadsThere = above === '' || path === above || path.startsWith(`${above}/`)
+      if (leadsThere && (nearest === null || above.length > nearest[0].length)) nearest = [above, folder]
     }
-    const known = this.#kept.get('')
-    if (known) known.users++
-    return { folder: known ?? { handle: await open(this.#root, STEP), users: 1, kept: false }, depth: 0 }
+    if (nearest === null) return { folder: { handle: await open(this.#root, STEP), users: 1, kept: false }, depth: 0 }
+    const [above, folder] = nearest
+    folder.users++
+    return { folder, depth: above === '' ? 0 : above.split('/').length }
   }
 
   async #keep(path: string, folder: HeldFolder): Promise<void> {

@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { HoldfastError } from '../../domain/errors.ts'
-import type { DriverName, Volume } from '../../domain/restore-mount.ts'
+import type { DriverName } from '../../domain/restore-mount.ts'
 import { unexpectedExit, type RunningTool } from '../../tools/run-tool.ts'
 import type { FileReader } from '../file-reader.ts'
 import type { RestoreMount } from '../restore-mount.ts'
@@ -20,12 +20,11 @@ export interface KernelMountOptions {
   driver: DriverName
 }
 
-/** Takes the disk over: it is closed with the mount, and when this fails. `FILE_SYSTEM_UNREADABLE` without a volume that can be read. */
+/** Takes the disk over: it is closed with the mount, and when this fails. The errors of `openVolumes`. */
 export async function mountDisk(disk: KernelDisk, options: KernelMountOptions, signal?: AbortSignal): Promise<RestoreMount> {
   const programs: RunningTool[] = []
   try {
     const volumes = await openVolumes(disk, programs, signal)
-    requireReadable(volumes.map(({ volume }) => volume))
     const loops = await loopDevicesOf(disk.path)
     return new KernelMount({ ...options, disk, programs, loops }, (keeper) => createFolderReader(volumes, keeper))
   } catch (error) {
@@ -105,18 +104,5 @@ async function isGone(folder: string): Promise<boolean> {
   return stat(folder).then(
     () => false,
     () => true,
-  )
-}
-
-function requireReadable(volumes: readonly Volume[]): void {
-  if (volumes.some(({ state }) => state === 'readable')) return
-  const found = volumes.map(({ id, state, fileSystem, note }) => ({ id, state, file_system: fileSystem, note }))
-  const told = found.map(({ id, state, file_system: type, note }) => {
-    return `${id}: ${[state, type, note].filter((text) => text !== '').join(', ')}`
-  })
-  throw new HoldfastError(
-    'FILE_SYSTEM_UNREADABLE',
-    `No file system of this disk can be read. Found: ${told.join('; ')}. Restore the whole disk instead.`,
-    { details: { volumes: found } },
   )
 }

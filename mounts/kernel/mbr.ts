@@ -35,7 +35,7 @@ export async function readMbr(disk: Disk): Promise<Mbr | null> {
     if (entry.sectors === 0 || entry.type === 0) continue
     // Linux reads every extended partition; the second one's numbers would follow the first one's.
     if (EXTENDED.has(entry.type)) logical ??= await readLogical(disk, entry.start)
-    else add(partitions, disk, { number: index + 1, start: entry.start, sectors: entry.sectors })
+    else add(partitions, disk, { ...entry, number: index + 1 })
   }
   return { partitions: [...partitions, ...(logical ?? [])], announcesGpt: entries.some(({ type }) => type === TYPE_GPT) }
 }
@@ -49,9 +49,9 @@ async function readLogical(disk: Disk, extendedStart: number): Promise<Partition
     seen.add(at)
     const entries = await readEntries(disk, at)
     if (entries === null) break
-    for (const { type, start, sectors } of entries) {
-      if (sectors === 0 || type === 0 || EXTENDED.has(type)) continue
-      add(found, disk, { number, start: at + start, sectors })
+    for (const entry of entries) {
+      if (entry.sectors === 0 || entry.type === 0 || EXTENDED.has(entry.type)) continue
+      add(found, disk, { ...entry, number, start: at + entry.start })
       number++
     }
     const next = entries.find(({ type, sectors }) => EXTENDED.has(type) && sectors > 0)
@@ -73,12 +73,8 @@ async function readEntries({ read, sizeBytes }: Disk, sector: number): Promise<M
 }
 
 /** Cut at the end of the disk, as Linux does. */
-function add(
-  found: Partition[],
-  disk: Disk,
-  { number, start, sectors }: { number: number; start: number; sectors: number },
-): void {
+function add(found: Partition[], disk: Disk, { number, type, start, sectors }: MbrEntry & { number: number }): void {
   const offsetBytes = start * SECTOR_BYTES
   const sizeBytes = Math.min(sectors * SECTOR_BYTES, disk.sizeBytes - offsetBytes)
-  if (start > 0 && sizeBytes > 0) found.push({ number, offsetBytes, sizeBytes, name: '' })
+  if (start > 0 && sizeBytes > 0) found.push({ number, offsetBytes, sizeBytes, name: '', type: `0x${type.toString(16)}` })
 }

@@ -16,7 +16,7 @@ export interface KernelMountOptions {
   runFolder: string
 }
 
-/** The promises of `OpenRestoreMount`. */
+/** The promises of `OpenRestoreMount`, except that a disk without a readable volume is opened too. */
 export async function openKernelMount(
   request: MountRequest,
   options: KernelMountOptions,

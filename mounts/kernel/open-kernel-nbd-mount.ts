@@ -6,7 +6,7 @@ import { openNbdDisk } from './nbd-disk.ts'
 import type { KernelMountOptions } from './open-kernel-mount.ts'
 import { requireLoopMounts } from './require-loop-mounts.ts'
 
-/** The promises of `OpenRestoreMount`. */
+/** The promises of `OpenRestoreMount`, except that a disk without a readable volume is opened too. */
 export async function openKernelNbdMount(
   request: MountRequest,
   options: KernelMountOptions,

@@ -4,16 +4,16 @@ import { join } from 'node:path'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { Volume } from '../../domain/restore-mount.ts'
 import type { RunningTool } from '../../tools/run-tool.ts'
-import { kernelFileSystems, kernelHas } from './file-systems.ts'
+import { kernelFileSystems, kernelHas, type KernelFileSystem } from './file-systems.ts'
 import type { FolderVolume } from './folder-reader.ts'
 import type { DiskRange, KernelDisk } from './kernel-disk.ts'
 import { mountByKernel, mountByNtfs3g, type MountPlan } from './mount-file-system.ts'
-import { readPartitionTable, type PartitionTable } from './partition-table.ts'
+import { readPartitionTable, type PartitionTable, type ReadDisk } from './partition-table.ts'
 import { probe, type Found } from './probe.ts'
+import { encryptions, members, noteOfUnknown, OTHER_DRIVER } from './volume-notes.ts'
 
-const ELSEWHERE = 'The driver "user-mode-linux" reads it.'
-const ENCRYPTED = new Set(['crypto_LUKS', 'BitLocker'])
-const MEMBERS = new Set(['LVM1_member', 'LVM2_member', 'linux_raid_member'])
+/** What is read of something unknown. */
+const BEGINNING_BYTES = 1024 * 1024
 /** Where volumes are mounted, below the disk's folder. */
 const VOLUMES = 'volumes'
 
@@ -25,7 +25,9 @@ export interface OpenVolumes {
 
 interface Part extends DiskRange {
   id: string
+  /** As the partition table has them; empty for a whole disk. */
   name: string
+  type: string
 }
 
 /**
@@ -33,7 +35,7 @@ interface Part extends DiskRange {
  * programs; on those, and on abort, `programs` may already hold some.
  */
 export async function openVolumes(disk: KernelDisk, programs: RunningTool[], signal?: AbortSignal): Promise<FolderVolume[]> {
-  const whole: Part = { id: 'disk', name: '', offsetBytes: 0, sizeBytes: disk.sizeBytes }
+  const whole: Part = { id: 'disk', name: '', type: '', offsetBytes: 0, sizeBytes: disk.sizeBytes }
   const onDisk = await probe(disk, whole, signal)
   const table = await tableOf(disk)
   // What an older table at the end of the disk says does not count against a file system.
@@ -51,10 +53,18 @@ function partsOf({ partitions }: PartitionTable): Part[] {
   return partitions.map(({ number, ...rest }) => ({ id: `partition-${number}`, ...rest }))
 }
 
-async function tableOf(disk: KernelDisk): Promise<PartitionTable | null> {
+function tableOf(disk: KernelDisk): Promise<PartitionTable | null> {
+  return withDisk(disk, (read) => readPartitionTable({ read, sizeBytes: disk.sizeBytes }))
+}
+
+function readBeginning({ disk, part }: Opening): Promise<Buffer> {
+  return withDisk(disk, (read) => read(part.offsetBytes, Math.min(part.sizeBytes, BEGINNING_BYTES)))
+}
+
+async function withDisk<T>(disk: KernelDisk, work: (read: ReadDisk) => Promise<T>): Promise<T> {
   const file = await open(disk.device, 'r')
   try {
-    return await readPartitionTable({ read: (offset, length) => readExactly(file, offset, length), sizeBytes: disk.sizeBytes })
+    return await work((offset, length) => readExactly(file, offset, length))
   } finally {
     await file.close()
   }
@@ -63,7 +73,7 @@ async function tableOf(disk: KernelDisk): Promise<PartitionTable | null> {
 /** `DISK_READ_FAILED` (retryable). */
 async function readExactly(file: FileHandle, offset: number, length: number): Promise<Buffer> {
   const { bytesRead, buffer } = await file.read(Buffer.alloc(length), 0, length, offset).catch((cause: unknown) => {
-    throw new HoldfastError('DISK_READ_FAILED', `The partition table, ${length} bytes at ${offset}, could not be read.`, {
+    throw new HoldfastError('DISK_READ_FAILED', `${length} bytes at ${offset} of the exported disk could not be read.`, {
       cause,
     })
   })
@@ -98,24 +108,31 @@ async function openVolume(opening: Opening, found: Found, tableNote: string): Pr
   return { volume, folder: state === 'readable' ? disk.hostPath(join(VOLUMES, part.id)) : null }
 }
 
-function outcomeOf(opening: Opening, { type, claims }: Found): Outcome | Promise<Outcome> {
-  if (ENCRYPTED.has(type)) return { state: 'encrypted', note: 'it is encrypted, and only who has its key can read it' }
-  if (MEMBERS.has(type))
-    return { state: 'member', note: `this host's driver does not read RAID arrays and volume groups. ${ELSEWHERE}` }
+async function outcomeOf(opening: Opening, found: Found): Promise<Outcome> {
+  const { type, claims } = found
+  const encryption = encryptions.get(type)
+  if (encryption !== undefined) {
+    return { state: 'encrypted', note: `encrypted with ${encryption}: it cannot be read without its key` }
+  }
+  const member = members.get(type)
+  if (member !== undefined) return { state: 'member', note: member }
   if (type === 'swap') return { state: 'swap', note: '' }
-  if (claims !== '') return { state: 'unknown', note: `several file systems claim it: ${claims}` }
+  if (claims !== '') return { state: 'unknown', note: `it bears the signs of several file systems: ${claims}` }
   if (type === 'ntfs') return mountNtfs(opening)
-  return mountKnown(opening, type)
+  const how = kernelFileSystems.get(type)
+  if (how) return mountKnown(opening, type, how)
+  const beginning = await readBeginning(opening)
+  return { state: 'unknown', note: noteOfUnknown(found, opening.part.type, beginning) }
 }
 
-async function mountKnown(opening: Opening, type: string): Promise<Outcome> {
-  const how = kernelFileSystems.get(type)
-  if (!how) return { state: 'unknown', note: type === '' ? '' : `this driver does not read ${type}. ${ELSEWHERE}` }
+async function mountKnown(opening: Opening, type: string, how: KernelFileSystem): Promise<Outcome> {
   if (!(await kernelHas(how.kind))) {
-    return { state: 'unknown', note: `the kernel of this host cannot read ${type}. ${ELSEWHERE}` }
+    return { state: 'unknown', note: `the kernel of this host cannot read ${type}: ${OTHER_DRIVER}` }
   }
   const mounted = await mountByKernel(await planOf(opening), how)
-  if (mounted === null) return { state: 'damaged', note: 'the kernel of this host cannot open it; its log (dmesg) says why' }
+  if (mounted === null) {
+    return { state: 'damaged', note: `its ${type} file system is damaged, or too new: the log of this host's kernel says more` }
+  }
   const note = 'its journal was not replayed: what was written last before the backup may be missing'
   return { state: 'readable', note: mounted === 'as-is' ? note : '' }
 }
@@ -123,12 +140,12 @@ async function mountKnown(opening: Opening, type: string): Promise<Outcome> {
 async function mountNtfs(opening: Opening): Promise<Outcome> {
   try {
     const program = await mountByNtfs3g(await planOf(opening))
-    if (!program) return { state: 'damaged', note: 'ntfs-3g cannot open it' }
+    if (!program) return { state: 'damaged', note: 'its ntfs file system is damaged: ntfs-3g cannot open it' }
     opening.programs.push(program)
     return { state: 'readable', note: '' }
   } catch (error) {
     if (!(error instanceof HoldfastError) || error.code !== 'TOOL_MISSING') throw error
-    return { state: 'unknown', note: `ntfs-3g is not installed on this host. ${ELSEWHERE}` }
+    return { state: 'unknown', note: `ntfs-3g is not installed on this host: ${OTHER_DRIVER}` }
   }
 }
 

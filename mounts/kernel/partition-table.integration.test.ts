@@ -38,8 +38,10 @@ async function toldBySfdisk(path: string): Promise<PartitionTable['partitions']>
   const { partitiontable }: { partitiontable: { partitions: SfdiskPartition[] } } = JSON.parse(stdout)
   return partitiontable.partitions
     .filter(({ type }) => type !== '5' && type !== 'f')
-    .map(({ node, start, size, name = '' }) => {
-      return { number: Number(node.slice(path.length)), offsetBytes: start * SECTOR, sizeBytes: size * SECTOR, name }
+    .map(({ node, start, size, type, name = '' }) => {
+      const place = { offsetBytes: start * SECTOR, sizeBytes: size * SECTOR }
+      const told = type.length > 2 ? type.toLowerCase() : `0x${type}`
+      return { number: Number(node.slice(path.length)), ...place, name, type: told }
     })
 }
 

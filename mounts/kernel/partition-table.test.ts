@@ -112,8 +112,8 @@ it('reads an MBR as Linux does: cut at the end of the disk, holes in the numbers
     announced: true,
     note: '',
     partitions: [
-      { number: 1, offsetBytes: 64 * SECTOR, sizeBytes: 100 * SECTOR, name: '' },
-      { number: 3, offsetBytes: 4_000 * SECTOR, sizeBytes: 96 * SECTOR, name: '' },
+      { number: 1, offsetBytes: 64 * SECTOR, sizeBytes: 100 * SECTOR, name: '', type: '0x83' },
+      { number: 3, offsetBytes: 4_000 * SECTOR, sizeBytes: 96 * SECTOR, name: '', type: '0x7' },
     ],
   })
 })
@@ -140,11 +140,12 @@ it.each([SECTOR, 4_096])('reads a GPT that counts in sectors of %i bytes', async
   const bytes = emptyDisk()
   writeMbr(bytes, 0, [protective])
   writeGpt(bytes, [{ first: 64, last: 127, name: 'boot ✓' }], sectorBytes)
+  const type = 'abababab-abab-abab-abab-abababababab'
   expect(await readPartitionTable(diskOf(bytes))).toEqual({
     kind: 'gpt',
     announced: true,
     note: '',
-    partitions: [{ number: 1, offsetBytes: 64 * sectorBytes, sizeBytes: 64 * sectorBytes, name: 'boot ✓' }],
+    partitions: [{ number: 1, offsetBytes: 64 * sectorBytes, sizeBytes: 64 * sectorBytes, name: 'boot ✓', type }],
   })
 })
 

@@ -20,6 +20,8 @@ export interface Partition {
   sizeBytes: number
   /** GPT only; empty otherwise. */
   name: string
+  /** What it is for: a GUID in small letters, or a number such as `0x83`. */
+  type: string
 }
 
 export interface PartitionTable {

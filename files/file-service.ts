@@ -26,7 +26,7 @@ import { listFolder } from './listing.ts'
 import { MountTree } from './mount-tree.ts'
 import { choice, text, wholeNumber } from './query.ts'
 import { SEARCH_RESULTS_MAX, searchBounds, searchFolder } from './search.ts'
-import { sendContent } from './send-content.ts'
+import { beginContent, sendContent } from './send-content.ts'
 import { answerServiceFailure } from './service-failures.ts'
 
 export interface FileServiceOptions {
@@ -119,7 +119,7 @@ function download(c: Request, streams: ActiveStreams, { now }: FileServiceOption
       ifModifiedSince: c.req.header('If-Modified-Since'),
     }
     const answer = await openDownload(c.var.tree, c.var.mountId, request, now().getTime(), c.var.signal)
-    return send(c, answer.status, answer.headers, answer.content, used)
+    return send(c, answer.status, answer.headers, answer.content && (await beginContent(answer.content)), used)
   })
 }
 
@@ -130,7 +130,8 @@ function downloadFolder(c: Request, streams: ActiveStreams): Promise<Response> {
     const format = choice(c.req.query(), 'format', ['zip', 'tar.gz'])
     await tree.list(path, { first: 0, most: 0 }, signal)
     const headers = contentHeaders(archiveName(path, format))
-    return send(c, 200, headers, c.req.method === 'HEAD' ? null : archiveFolder(tree, path, format, signal), used)
+    const content = c.req.method === 'HEAD' ? null : await beginContent(archiveFolder(tree, path, format, signal))
+    return send(c, 200, headers, content, used)
   })
 }
 

@@ -35,3 +35,21 @@ async function drained(outgoing: ServerResponse): Promise<void> {
     done.abort()
   }
 }
+
+/** The same content, its first piece taken: what fails before that can still be answered with words. Whoever asks must go through it, or stop at once. */
+export async function beginContent(content: AsyncIterable<Uint8Array>): Promise<AsyncIterable<Uint8Array>> {
+  const pieces = content[Symbol.asyncIterator]()
+  const first = await pieces.next()
+  return fromFirst(first, pieces)
+}
+
+async function* fromFirst(
+  first: IteratorResult<Uint8Array>,
+  pieces: AsyncIterator<Uint8Array>,
+): AsyncGenerator<Uint8Array, void, void> {
+  try {
+    for (let next = first; next.done !== true; next = await pieces.next()) yield next.value
+  } finally {
+    await pieces.return?.()
+  }
+}

@@ -40,8 +40,11 @@ export interface HoldfastProcesses {
   close(): Promise<void>
 }
 
-/** Neither process runs yet unless named in `running`. */
-export async function createHoldfastProcesses(running: ProcessName[] = ['control', 'mover']): Promise<HoldfastProcesses> {
+/** Neither process runs yet unless named in `running`. `environment` is added to theirs. */
+export async function createHoldfastProcesses(
+  running: ProcessName[] = ['control', 'mover'],
+  environment: Record<string, string> = {},
+): Promise<HoldfastProcesses> {
   const folder = await createTemporaryFolder()
   const database = await createTestCatalog()
   const temporalAddress = inject('temporalAddress')
@@ -79,6 +82,7 @@ export async function createHoldfastProcesses(running: ProcessName[] = ['control
           TEMPORAL_NAMESPACE: temporalNamespace,
           HOLDFAST_CHECKPOINT_MS: '200',
           HOLDFAST_HEARTBEAT_TIMEOUT_MS: String(HEARTBEAT_TIMEOUT_MS),
+          ...environment,
         },
         signal: new AbortController().signal,
         onOutput: (text) => (output += text),

@@ -3,7 +3,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { HoldfastError } from '../domain/errors.ts'
 
 /** Longer than a search may find nothing: who waits for the next piece for so long waits for a mover that is gone without a word. */
-const STALL_MS = 120_000
+const MOVER_STALL_MS = 120_000
+/** A client that takes nothing for so long holds what others could use. */
+const CLIENT_STALL_MS = 600_000
 
 /** `client-gone`: the client broke it off. `broken`: the mover, or what it reads, failed in the middle. */
 export type Outcome = 'completed' | 'client-gone' | 'broken'
@@ -27,7 +29,6 @@ export interface StreamOptions {
 export function streamOf(answer: IncomingMessage, options: StreamOptions): ReadableStream<Uint8Array> {
   const { outgoing, signal, pieces = answer } = options
   const source = pieces[Symbol.asyncIterator]()
-  const watch = watchFor(answer)
   let bytes = 0
   let over = false
   const end = (outcome: Outcome): void => {
@@ -37,6 +38,13 @@ export function streamOf(answer: IncomingMessage, options: StreamOptions): Reada
     answer.destroy()
     options.ended({ outcome, bytes })
   }
+  const watch = createWatch({
+    mover: () => answer.destroy(new HoldfastError('MOVER_UNAVAILABLE', 'The mover stopped in the middle of its answer.')),
+    client: () => {
+      end('client-gone')
+      outgoing?.destroy()
+    },
+  })
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
@@ -62,22 +70,29 @@ export function streamOf(answer: IncomingMessage, options: StreamOptions): Reada
   )
 }
 
-/** Breaks the answer off when a piece that somebody waits for does not come. Nobody waits while a client is slow. */
-function watchFor(answer: IncomingMessage): { during<Piece>(piece: Promise<Piece>): Promise<Piece>; end(): void } {
-  let waiting = false
-  const timer = setTimeout(() => {
-    if (waiting) answer.destroy(new HoldfastError('MOVER_UNAVAILABLE', 'The mover stopped in the middle of its answer.'))
-  }, STALL_MS).unref()
+/** Whoever is to do something next has its time for it. */
+function createWatch(stalls: { mover: () => void; client: () => void }): {
+  during<Piece>(piece: Promise<Piece>): Promise<Piece>
+  end(): void
+} {
+  let timer: NodeJS.Timeout | undefined
+  let over = false
+  const expect = (late: () => void, withinMs: number): void => {
+    clearTimeout(timer)
+    if (!over) timer = setTimeout(late, withinMs).unref()
+  }
   return {
     async during(piece) {
-      waiting = true
-      timer.refresh()
+      expect(stalls.mover, MOVER_STALL_MS)
       try {
         return await piece
       } finally {
-        waiting = false
+        expect(stalls.client, CLIENT_STALL_MS)
       }
     },
-    end: () => clearTimeout(timer),
+    end() {
+      over = true
+      clearTimeout(timer)
+    },
   }
 }

@@ -68,7 +68,8 @@ export function createFileAccesses({ moverFiles }: Pick<ApiDependencies, 'moverF
         throw error
       }
       const status = answer.statusCode ?? 200
-      const headers = headersOf(answer)
+      // Of what is set before, an answer that is not made by Hono has nothing.
+      const headers = { ...headersOf(answer), 'x-request-id': c.get('requestId') }
       if (method === 'HEAD' || status === 304) {
         answer.resume()
         noteEnd({ outcome: 'completed', bytes: 0 })

@@ -1,4 +1,5 @@
 /** A folder of this machine as a restore mount: the real file service on it, and the rows by which the API finds it. */
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { startFileServer } from '../files/serve-files.ts'
 import type { FileServer } from '../files/serve-files.ts'
 import { createFileService } from '../files/file-service.ts'
@@ -43,6 +44,12 @@ export async function serveFolders(api: TestApi, hostId = 'local', host = '127.0
   const key = await loadFilesKey(api.keysFolder)
   const now = (): Date => new Date()
   const app = createFileService({ mounts, key, noteAccess: () => undefined, logger: api.logger, now })
+  const fetch = app.fetch
+  // The API's server in this process replaces the global Response; Hono's answers to HEAD are then no longer told from what was sent already.
+  app.fetch = async (...request) => {
+    const answer = await fetch(...request)
+    return answer.headers.has('x-hono-already-sent') ? RESPONSE_ALREADY_SENT : answer
+  }
   const server = await startFileServer({ app, host, port: 0 })
   await recordMoverEndpoint(api.catalog, { hostId, filesUrl: server.url, certificate: server.certificate, instanceId: 'test' })
   const counts: ReadCounts = { bytes: 0, open: 0 }

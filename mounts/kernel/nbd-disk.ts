@@ -42,6 +42,7 @@ const claimed = new Set<string>()
  */
 export async function openNbdDisk({ links, folder }: NbdDiskOptions, signal?: AbortSignal): Promise<KernelDisk> {
   signal?.throwIfAborted()
+  await requireDevices()
   const blockGraph = await checkChain(links)
   await mkdir(folder, { recursive: true, mode: 0o700 })
   try {
@@ -67,11 +68,14 @@ async function connectFree(blockGraph: JsonObject, { links, folder }: NbdDiskOpt
   }
 }
 
-async function claimFree(): Promise<string> {
+async function requireDevices(): Promise<string[]> {
   const names = (await readdir(BLOCK_DEVICES)).filter((name) => /^nbd\d+$/.test(name))
-  if (names.length === 0) {
-    throw unavailable('kernel-nbd', 'this host has no network block devices: load the kernel module "nbd"')
-  }
+  if (names.length > 0) return names
+  throw unavailable('kernel-nbd', 'this host has no network block devices: load the kernel module "nbd"')
+}
+
+async function claimFree(): Promise<string> {
+  const names = await requireDevices()
   for (const name of names.toSorted((one, other) => Number(one.slice(3)) - Number(other.slice(3)))) {
     if (claimed.has(name) || (await isTaken(name))) continue
     // No await in between: two callers would take the same.

@@ -24,6 +24,7 @@ const programs: Record<string, string[]> = {
     'rmdir',
     'sleep',
     'sync',
+    'tar',
     'true',
     'truncate',
     'cmp',

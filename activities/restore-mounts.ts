@@ -1,6 +1,6 @@
 /** Restore mounts: opening a disk of a backup for reading its files, keeping it open while its lease lasts, closing it. */
 import { setTimeout as delay } from 'node:timers/promises'
-import { CancelledFailure, cancellationSignal } from '@temporalio/activity'
+import { cancellationSignal } from '@temporalio/activity'
 import { loadBackupWork } from '../db/queries/backup-records.ts'
 import { beginMounting, recordMounted } from '../db/queries/restore-mount-records.ts'
 import { findRestoreMount } from '../db/queries/restore-mounts.ts'
@@ -54,14 +54,16 @@ export function createRestoreMountActivities(dependencies: HostDependencies): Re
 export function createMountHoldingActivities(dependencies: HostDependencies): MountHoldingActivities {
   return guarded({
     async holdMount(mountId: string): Promise<void> {
-      try {
-        while (await heldOnce(dependencies, mountId));
-      } catch (error) {
-        if (isShutdown(cancellationSignal())) await noteInterruption(dependencies, mountId)
-        throw error
-      }
+      while (await heldOnce(dependencies, mountId));
     },
   })
+}
+
+/** For a mover that stops: mounts end with it, and are opened again by the next. */
+export async function interruptMounts(dependencies: Pick<HostDependencies, 'catalog' | 'mounts'>): Promise<void> {
+  const { mounts } = dependencies
+  await Promise.all(mounts.ids().map((mountId) => noteInterruption(dependencies, mountId)))
+  await mounts.closeAll()
 }
 
 /** Whatever fails is tried again. */
@@ -85,6 +87,7 @@ async function heldOnce(dependencies: HostDependencies, mountId: string): Promis
   if (!mount) return false
   const failure = await untilClosed(dependencies.mounts, mount)
   if (!failure) return true
+  await noteInterruption(dependencies, mountId)
   throw new HoldfastError('MOUNT_INTERRUPTED', `${failure.message} The disk is mounted again.`, {
     cause: failure,
     details: { mount_id: mountId },
@@ -121,12 +124,8 @@ async function openDisk(dependencies: HostDependencies, row: RestoreMountRow): P
   return dependencies.openRestoreMount({ mountId: row.id, links }, cancellationSignal())
 }
 
-function isShutdown({ aborted, reason }: AbortSignal): boolean {
-  return aborted && reason instanceof CancelledFailure && reason.message === 'WORKER_SHUTDOWN'
-}
-
-/** The mount ends with this process; whoever looks until the next one has opened it again is told so. */
-async function noteInterruption({ catalog }: HostDependencies, mountId: string): Promise<void> {
-  // A catalog that is away must not keep the mover from stopping; the row is put right by the next attempt.
+/** Whoever looks until it has been opened again is told so. */
+async function noteInterruption({ catalog }: Pick<HostDependencies, 'catalog'>, mountId: string): Promise<void> {
+  // A catalog that is away must not keep the mover from stopping, or the next attempt waiting; that one puts the row right.
   await beginMounting(catalog, mountId).catch(() => undefined)
 }

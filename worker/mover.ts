@@ -7,7 +7,7 @@ import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { createHostActivities } from '../activities/index.ts'
 import type { HostDependencies } from '../activities/host-dependencies.ts'
-import { createMountHoldingActivities } from '../activities/restore-mounts.ts'
+import { createMountHoldingActivities, interruptMounts } from '../activities/restore-mounts.ts'
 import { ProgressBoard } from '../activities/progress-board.ts'
 import { processRunFolder, removeDeadRunFolders } from '../activities/run-folders.ts'
 import { createSourceFinder, createSourceOpener } from '../activities/source-connections.ts'
@@ -82,7 +82,7 @@ async function start(environment: Environment, logger: Logger, shutdown: Shutdow
 
   await serveMountedFiles(environment, { catalog, mounts: dependencies.mounts, logger, shutdown })
   // What the steps below still open while they end is closed after them.
-  shutdown.add('mounts', () => dependencies.mounts.closeAll())
+  shutdown.add('mounts', () => interruptMounts(dependencies))
   const activities = createHostActivities({ ...dependencies, homeRunFolder })
   const host = await runWorker(
     { ...common, taskQueue: hostQueue(hostId), activities: { ...activities }, maxConcurrentActivityTaskExecutions: HOST_SLOTS },

@@ -1,4 +1,5 @@
 /** Cursors: where a page ended, opaque to callers. A cursor that we did not make is refused, never guessed at. */
+import type { AuditPosition } from '../db/queries/audit.ts'
 import type { ByName, NewestFirst } from '../db/queries/page.ts'
 import { HoldfastError } from '../domain/errors.ts'
 
@@ -10,9 +11,7 @@ export function cursorByTime(position: NewestFirst): string {
 export function readTimeCursor(cursor: string | undefined): NewestFirst | undefined {
   if (cursor === undefined) return undefined
   const [text, id] = decode('t', cursor)
-  const createdAt = new Date(text)
-  if (Number.isNaN(createdAt.getTime()) || createdAt.toISOString() !== text) throw invalidCursor()
-  return { createdAt, id }
+  return { createdAt: timeOf(text), id }
 }
 
 export function cursorByName(position: ByName): string {
@@ -26,6 +25,17 @@ export function readNameCursor(cursor: string | undefined): ByName | undefined {
   return { name, id }
 }
 
+export function cursorByEvent({ at, id }: AuditPosition): string {
+  return encode('e', at.toISOString(), String(id))
+}
+
+/** `INVALID_REQUEST` when it is not a cursor of the audit trail. */
+export function readEventCursor(cursor: string | undefined): AuditPosition | undefined {
+  if (cursor === undefined) return undefined
+  const [text, number] = decode('e', cursor)
+  return { at: timeOf(text), id: wholeNumberOf(number) }
+}
+
 /** Of a list that is cut by numbers, because it never changes. */
 export function cursorByNumber(first: number): string {
   return encode('p', String(first), '')
@@ -34,10 +44,19 @@ export function cursorByNumber(first: number): string {
 /** 0 without one. `INVALID_REQUEST` when it is not a cursor of a list that is cut by numbers. */
 export function readNumberCursor(cursor: string | undefined): number {
   if (cursor === undefined) return 0
-  const [text] = decode('p', cursor)
-  const first = Number(text)
-  if (!Number.isSafeInteger(first) || first < 0 || String(first) !== text) throw invalidCursor()
-  return first
+  return wholeNumberOf(decode('p', cursor)[0])
+}
+
+function timeOf(text: string): Date {
+  const time = new Date(text)
+  if (Number.isNaN(time.getTime()) || time.toISOString() !== text) throw invalidCursor()
+  return time
+}
+
+function wholeNumberOf(text: string): number {
+  const number = Number(text)
+  if (!Number.isSafeInteger(number) || number < 0 || String(number) !== text) throw invalidCursor()
+  return number
 }
 
 function encode(kind: string, first: string, id: string): string {

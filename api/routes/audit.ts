@@ -3,7 +3,7 @@ import { createRoute } from '@hono/zod-openapi'
 import type { z } from '@hono/zod-openapi'
 import { countAuditEvents, listAuditEvents } from '../../db/queries/audit.ts'
 import type { AuditEvent } from '../../db/queries/audit.ts'
-import { cursorByTime, readTimeCursor } from '../cursor.ts'
+import { cursorByEvent, readEventCursor } from '../cursor.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { permit } from '../middleware/authorize.ts'
 import { auditListAnswer, auditListQuery } from '../schemas/audit.ts'
@@ -32,10 +32,8 @@ export function audit({ catalog }: ApiDependencies, totalOf: TotalOf): Api {
       from: from === undefined ? undefined : new Date(from),
       to: to === undefined ? undefined : new Date(to),
     }
-    const position = readTimeCursor(cursor)
-    const after = position && { at: position.createdAt, id: Number(position.id) }
     const [found, total] = await Promise.all([
-      listAuditEvents(catalog, filter, { limit: limit + 1, after }),
+      listAuditEvents(catalog, filter, { limit: limit + 1, after: readEventCursor(cursor) }),
       totalOf('audit', filter, (most) => countAuditEvents(catalog, filter, most)),
     ])
     const page = found.slice(0, limit)
@@ -46,7 +44,7 @@ export function audit({ catalog }: ApiDependencies, totalOf: TotalOf): Api {
         events: page.map(eventAnswer),
         count: page.length,
         total_count: total,
-        next_cursor: last ? cursorByTime({ createdAt: last.at, id: String(last.id) }) : null,
+        next_cursor: last ? cursorByEvent(last) : null,
       },
       200,
     )

@@ -1,7 +1,7 @@
 /** Downloads through the real file service, over real connections: what is sent, how fast, and what happens when one side goes away. */
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdir, open, readFile, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, open, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { get } from 'node:http'
 import type { IncomingMessage } from 'node:http'
 import { join } from 'node:path'
@@ -93,11 +93,11 @@ async function readAll(response: IncomingMessage): Promise<{ bytes: number; sha2
 }
 
 /** A mover of its own, that the test may end. */
-async function ownMover(): Promise<{ mover: MountedFolders; mount: string }> {
+async function ownMover(host?: string): Promise<{ mover: MountedFolders; mount: string }> {
   const index = diskIndex++
   const hostId = `host-${index}`
   await insertBackupDisk(api.catalog, 'backup-1', index)
-  const own = await serveFolders(api, hostId)
+  const own = await serveFolders(api, hostId, host)
   onTestFinished(() => own.close())
   return { mover: own, mount: await own.mount('backup-1', folder.path, { diskIndex: index }) }
 }
@@ -230,7 +230,7 @@ describe('a folder', () => {
       expect.arrayContaining([expect.stringMatching(/page\.html$/), expect.stringMatching(/_errors\.txt$/)]),
     )
     const details = { ...common, path: '/docs', format: 'zip' }
-    const { size: bytes } = await open(archive).then(async (file) => file.stat().finally(() => file.close()))
+    const { size: bytes } = await stat(archive)
     await expect.poll(auditRows).toMatchObject([
       { action: 'file.download-directory', details },
       { action: 'file.download-directory-ended', details: { ...details, outcome: 'completed', bytes } },
@@ -365,6 +365,20 @@ describe('a mover', () => {
     })
     const back = await api.call('GET', path)
     expect([back.status, back.body.error_code]).toEqual([503, 'MOUNT_INTERRUPTED'])
+  })
+
+  test('on another host is asked over TLS, and only with the certificate that it published', async () => {
+    const own = await ownMover('0.0.0.0')
+    expect(own.mover.server.url).toMatch(/^https:/)
+    const path = `/restore/${own.mount}/download?path=/docs/page.html`
+    const response = await api.raw('GET', path)
+    expect([response.status, await response.text()]).toEqual([200, page])
+    const another = await serveFolders(api, 'host-with-another-certificate', '0.0.0.0')
+    onTestFinished(() => another.close())
+    const { certificate } = another.server
+    await api.catalog.updateTable('mover_endpoints').set({ certificate }).where('files_url', '=', own.mover.server.url).execute()
+    const { status, body } = await api.call('GET', path)
+    expect([status, body.error_code]).toEqual([503, 'MOVER_UNAVAILABLE'])
   })
 
   test('that does not know our key: MOVER_UNAVAILABLE, never the session of the user', async () => {

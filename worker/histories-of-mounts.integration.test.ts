@@ -182,7 +182,8 @@ describe('a mount', () => {
       return (await rowOf(id)) === undefined && (await countRows(holdfast.catalog, 'backup_pins')) === 0
     }
     await expect.poll(repaired, { timeout: 60_000, interval: 1_000 }).toBe(true)
-    expect(holdfast.output()).toContain('the workflow of its mount is gone')
+    // Said when the whole pass has ended.
+    await expect.poll(() => holdfast.output()).toContain('the workflow of its mount is gone')
     await expectNothingLeft()
   })
 

@@ -1,5 +1,5 @@
 /** Dependencies point one way. `npm run lint:layers` refuses the others. */
-const test = '\\.(test|integration\\.test|faults\\.test)\\.ts$|/conformance\\.ts$|^test/'
+const test = '\\.(test|integration\\.test|faults\\.test)\\.ts$|/conformance[a-z-]*\\.ts$|^test/'
 
 /** Code in `from` may import, at run time, only the listed folders; `import type` is free. */
 const only = (name, from, allowed) => ({

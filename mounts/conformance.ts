@@ -7,6 +7,7 @@ import { foreignDisk, noiseDisk } from '../test/golden-disks/foreign-disks.ts'
 import type { DiskRecipe } from '../test/golden-disks/golden-disk.ts'
 import { dirtyDisk, extremeDisk, gptDisk, mbrDisk, wholeDisk } from '../test/golden-disks/linux-disks.ts'
 import { makeGoldenDisks } from '../test/golden-disks/make.ts'
+import { thirdPartyDisk } from '../test/golden-disks/third-party-disk.ts'
 import { lvmDisk, raidDisk } from '../test/golden-disks/volume-manager-disks.ts'
 import { requireTool } from '../test/requires.ts'
 import { createTemporaryFolder } from '../test/temporary-folder.ts'
@@ -28,7 +29,7 @@ const MAKING_MS = 300_000
 
 /** Declares the suite. `makeDriver` is called once; what it made is cleaned up in the end. */
 export function describeDriver(name: string, skills: DriverSkills, makeDriver: () => Promise<DriverUnderTest>): void {
-  const recipes: DiskRecipe[] = [wholeDisk, gptDisk, mbrDisk, foreignDisk, noiseDisk, extremeDisk(MANY, LEVELS)]
+  const recipes: DiskRecipe[] = [wholeDisk, gptDisk, mbrDisk, foreignDisk, thirdPartyDisk, noiseDisk, extremeDisk(MANY, LEVELS)]
   if (skills.journals) recipes.push(dirtyDisk)
   if (skills.volumeManagers) recipes.push(lvmDisk, raidDisk)
 

@@ -28,7 +28,7 @@ export async function treeFound(reader: FileReader, volume: Volume, golden: read
         modifiedNanoseconds: onlyIf('modifiedNanoseconds', status.modifiedNanoseconds),
         links: onlyIf('links', status.links),
         target: status.target,
-        sha256: status.kind === 'file' ? await sha256Of(reader, volume, path) : null,
+        sha256: status.kind === 'file' && wanted?.sha256 !== null ? await sha256Of(reader, volume, path) : null,
       })
     }
   }

@@ -19,6 +19,7 @@ export interface GoldenDisk {
 }
 
 export interface PartitionRecipe {
+  /** In whole sectors. */
   sizeMib: number
   /** As sfdisk knows types. */
   type?: string

@@ -5,6 +5,7 @@ import { MIB, writeImage } from '../disk-backups.ts'
 import type { DiskRecipe, PartitionRecipe } from './golden-disk.ts'
 
 const timeoutMs = 60_000
+const SECTOR_BYTES = 512
 
 export interface PlacedPartition {
   recipe: PartitionRecipe
@@ -26,7 +27,7 @@ export function layOut({ table, partitions }: DiskRecipe): Layout {
   const placed = partitions.map((recipe) => {
     number = recipe.logical === true ? Math.max(5, number + 1) : number + 1
     const startMib = endMib + 1
-    endMib = startMib + recipe.sizeMib
+    endMib = Math.ceil(startMib + recipe.sizeMib)
     return { recipe, number, startMib }
   })
   return { partitions: placed, sizeMib: endMib + 2 }
@@ -45,12 +46,16 @@ function tableOf({ table }: DiskRecipe, { partitions, sizeMib }: Layout): string
   const logical = partitions.find(({ recipe }) => recipe.logical === true)
   for (const partition of partitions) {
     if (partition === logical)
-      lines.push(`4: start=${partition.startMib - 1}MiB, size=${sizeMib - partition.startMib}MiB, type=extended`)
+      lines.push(`4: start=${sectors(partition.startMib - 1)}, size=${sectors(sizeMib - partition.startMib)}, type=extended`)
     lines.push(
-      `${partition.number}: start=${partition.startMib}MiB, size=${partition.recipe.sizeMib}MiB, type=${partition.recipe.type ?? 'linux'}`,
+      `${partition.number}: start=${sectors(partition.startMib)}, size=${sectors(partition.recipe.sizeMib)}, type=${partition.recipe.type ?? 'linux'}`,
     )
   }
   return `${lines.join('\n')}\n`
+}
+
+function sectors(mib: number): number {
+  return (mib * MIB) / SECTOR_BYTES
 }
 
 async function formatPartition(path: string, { recipe, startMib }: PlacedPartition): Promise<void> {

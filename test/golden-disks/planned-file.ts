@@ -29,7 +29,7 @@ export interface GoldenEntry {
   modifiedNanoseconds: number | null
   links: number | null
   target: string | null
-  /** Of a file's content, holes included; `null` for anything else. */
+  /** Of a file's content, holes included; `null` for anything else, and where nobody knows it. */
   sha256: string | null
 }
 

@@ -17,12 +17,6 @@ const BEGINNING_BYTES = 1024 * 1024
 /** Where volumes are mounted, below the disk's folder. */
 const VOLUMES = 'volumes'
 
-export interface OpenVolumes {
-  volumes: FolderVolume[]
-  /** What serves some of them, for the caller to stop; each is needed. */
-  programs: RunningTool[]
-}
-
 interface Part extends DiskRange {
   id: string
   /** As the partition table has them; empty for a whole disk. */
@@ -32,7 +26,7 @@ interface Part extends DiskRange {
 
 /**
  * Every volume of the disk with its state, readable or not, in the order of the partitions. `TOOL_MISSING`, `TOOL_FAILED`, `TOOL_TIMEOUT` of the
- * programs; on those, and on abort, `programs` may already hold some.
+ * programs. What serves some of the volumes is added to `programs`, also when this fails; the caller stops it, and each is needed.
  */
 export async function openVolumes(disk: KernelDisk, programs: RunningTool[], signal?: AbortSignal): Promise<FolderVolume[]> {
   const whole: Part = { id: 'disk', name: '', type: '', offsetBytes: 0, sizeBytes: disk.sizeBytes }

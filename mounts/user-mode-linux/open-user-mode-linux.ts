@@ -1,7 +1,6 @@
 /** The driver `user-mode-linux`: a chain's newest disk in a room, and a kernel in a sandbox that reads it. */
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { Volume } from '../../domain/restore-mount.ts'
 import { unexpectedExit, type RunningTool } from '../../tools/run-tool.ts'
@@ -9,6 +8,7 @@ import type { OpenRestoreMount, RestoreMount } from '../restore-mount.ts'
 import { openRoom, type Room } from '../room.ts'
 import { volumesIn } from './answers.ts'
 import { Connection } from './connection.ts'
+import { endSandbox, rememberSandbox } from './sandbox-end.ts'
 import { ReaderProgram, type ReaderFiles } from './reader-program.ts'
 import { createReader } from './reader.ts'
 import { READER_OWNER, startKernel } from './sandbox.ts'
@@ -23,9 +23,6 @@ const ROOM_BYTES = WINDOW_BYTES + 256 * 1024 * 1024
 const START_MS = 60_000
 /** Opening what is on the disk; the reader's own limit is shorter. */
 const VOLUMES_MS = 60_000
-const STOP_GRACE_MS = 2_000
-/** One that waits for a repository which does not answer can be killed no sooner than that answers. */
-const GONE_MS = 10_000
 
 export interface UserModeLinuxOptions {
   /** A folder of the mount's id is made below it, and removed in the end. */
@@ -85,6 +82,7 @@ class Opening {
     await connection.greeted(startMs).catch((error: unknown) => {
       throw startFailure(kernel, error)
     })
+    await rememberSandbox(kernel)
     const volumes = await askVolumes(connection)
     const close = (): Promise<void> => {
       connection.fail(closed())
@@ -117,24 +115,10 @@ class Opening {
   }
 
   async #end(): Promise<void> {
-    if (this.#kernel) await gone(this.#kernel)
+    if (this.#kernel) await endSandbox(this.#kernel)
     await this.#window?.close()
     await this.#room.close()
   }
-}
-
-/** When the program that we started is gone, those that it started are going: the last one closes our end of the line. */
-async function gone(kernel: RunningTool): Promise<void> {
-  const output = kernel.channel?.output
-  const closed = new Promise<void>((resolve) => {
-    if (!output || output.closed) resolve()
-    else output.once('close', resolve)
-  })
-  output?.resume()
-  await kernel.stop(STOP_GRACE_MS)
-  const patience = new AbortController()
-  await Promise.race([closed, delay(GONE_MS, undefined, { signal: patience.signal }).catch(() => undefined)])
-  patience.abort()
 }
 
 function connect(kernel: RunningTool, room: Room): Connection {

@@ -13,6 +13,9 @@ import { SLOT_BYTES, type Slot, type SlotPool, type Window } from './window.ts'
 
 /** What a request may take: a place of a slow repository, a folder of a million names. */
 const ANSWER_MS = 30_000
+/** The line's buffer holds 4096 bytes, and loses its way when it is full: the requests of all slots together must fit. */
+const PATH_ON_LINE_BYTES = 512
+const IN_SLOT = 0x8000_0000
 
 export interface ReaderParts {
   connection: Connection
@@ -23,20 +26,34 @@ export interface ReaderParts {
 }
 
 export function createReader({ connection, window, volumes, close }: ReaderParts): FileReader {
-  const target = (volume: Volume, path: string): Uint8Array[] => {
+  /** Volume, slot and path; a path that is too long for the line goes into the slot, and its length has the highest bit set. */
+  const target = (volume: Volume, path: string) => {
     const number = volumes.findIndex(({ id, state }) => id === volume.id && state === 'readable')
     if (number === -1) throw new HoldfastError('FILE_NOT_FOUND', `This disk has no readable volume "${volume.id}".`)
-    return [number16(number), counted(nameToBytes(path))]
+    const bytes = nameToBytes(path)
+    return async (slot: Slot): Promise<Uint8Array[]> => {
+      const head = [number16(number), number32(slot.offset)]
+      if (bytes.length <= PATH_ON_LINE_BYTES) return [...head, counted(bytes)]
+      await window.put(slot, bytes)
+      return [...head, number32(IN_SLOT + bytes.length)]
+    }
   }
 
   /** Holds a slot from asking until `use` has what came, also when the caller is gone: the reader may still write into it. */
   async function exchange<T>(
-    request: { pool: SlotPool; operation: Operation; parts: (slot: Slot) => Uint8Array[]; signal?: AbortSignal | undefined },
+    request: {
+      pool: SlotPool
+      operation: Operation
+      target: (slot: Slot) => Promise<Uint8Array[]>
+      numbers: Uint8Array[]
+      signal?: AbortSignal | undefined
+    },
     use: (answer: Answer, slot: Slot) => T | Promise<T>,
   ): Promise<T> {
     const slot = await request.pool.take(request.signal)
-    const answered = connection
-      .ask(request.operation, request.parts(slot), ANSWER_MS)
+    const answered = request
+      .target(slot)
+      .then((head) => connection.ask(request.operation, [...head, ...request.numbers], ANSWER_MS))
       .then((answer) => use(answer, slot))
       .catch((error: unknown) => {
         if (error instanceof HoldfastError && error.code === 'MOUNT_INTERRUPTED') connection.fail(error)
@@ -52,13 +69,9 @@ export function createReader({ connection, window, volumes, close }: ReaderParts
     from: { first: number; most: number },
     signal?: AbortSignal,
   ): Promise<EntryPage> {
-    const parts = target(volume, path)
-    const asked = { pool: window.pages, operation: 'L' as const, signal }
+    const numbers = [number32(from.first), number32(from.most), number32(SLOT_BYTES)]
     return exchange(
-      {
-        ...asked,
-        parts: ({ offset }) => [...parts, number32(from.first), number32(from.most), number32(offset), number32(SLOT_BYTES)],
-      },
+      { pool: window.pages, operation: 'L', target: target(volume, path), numbers, signal },
       async (answer, slot) => {
         const { total, count, length } = pageHeader(contentOf(answer, path), from)
         return { total, entries: entriesIn(await window.copy(slot, length), count) }
@@ -84,23 +97,18 @@ export function createReader({ connection, window, volumes, close }: ReaderParts
       }
     },
     async status(volume, path, signal) {
-      const parts = target(volume, path)
-      return exchange({ pool: window.pages, operation: 'S', parts: () => parts, signal }, (answer): FileStatus => {
+      const request = { pool: window.pages, operation: 'S' as const, target: target(volume, path), numbers: [], signal }
+      return exchange(request, (answer): FileStatus => {
         const status = statusIn(contentOf(answer, path))
         if (typeof status === 'number') throw fileError(status, path)
         return status
       })
     },
     read(volume, path, range: ByteRange, signal) {
-      const parts = target(volume, path)
+      const file = target(volume, path)
       const readPiece = (from: number, length: number, enough: AbortSignal): Promise<Uint8Array> =>
         exchange(
-          {
-            pool: window.pieces,
-            operation: 'R',
-            signal: enough,
-            parts: ({ offset }) => [...parts, number64(from), number32(length), number32(offset)],
-          },
+          { pool: window.pieces, operation: 'R', target: file, numbers: [number64(from), number32(length)], signal: enough },
           (answer, slot) => {
             const got = new ByteReader(contentOf(answer, path)).number32()
             if (got > length) throw senseless(`${got} bytes where ${length} were asked for`)

@@ -4,7 +4,6 @@
  */
 import { constants } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
-import { HoldfastError } from '../../domain/errors.ts'
 import { senseless } from './protocol.ts'
 
 export const SLOT_BYTES = 2 * 1024 * 1024
@@ -89,14 +88,15 @@ export class Window {
     return bytes
   }
 
+  /** For a request that is too long for the line; the reader takes it before it writes its answer there. */
+  async put(slot: Slot, bytes: Uint8Array): Promise<void> {
+    if (bytes.length > SLOT_BYTES) throw new RangeError('a request that is longer than a slot')
+    for (let done = 0; done < bytes.length;) {
+      done += (await this.#file.write(bytes, done, bytes.length - done, slot.offset + done)).bytesWritten
+    }
+  }
+
   async close(): Promise<void> {
     await this.#file.close()
   }
-}
-
-/** Whoever waits for a slot when the reader is gone hears it from its request; this is for whoever comes later. */
-export function readerGone(cause?: unknown): HoldfastError {
-  return new HoldfastError('MOUNT_INTERRUPTED', 'What reads the file systems of this backup has ended. Try again in a moment.', {
-    cause,
-  })
 }

@@ -14,6 +14,7 @@ use constant { EIO => 5, ENOENT => 2, EINVAL => 22, ENOTDIR => 20, ELOOP => 40, 
 # A list of names takes so much memory besides the names. Lists are kept while all together they are not larger than that; a folder that is larger
 # by itself cannot be listed.
 use constant { NAME_COSTS_BYTES => 96, NAMES_KEPT_BYTES => 96 << 20 };
+use constant PATH_IN_WINDOW => 0x8000_0000;
 use constant { READ_AT_ONCE => 1 << 20, FILES_KEPT => 16 };
 
 binmode STDIN;
@@ -124,23 +125,37 @@ sub sorted_names {
 
 # Name and errno; then, when that is 0, mode, uid, gid, size, links, inode, modified seconds and nanoseconds, target of the link.
 sub packed_entry {
-  my ($name) = @_;
+  my ($name, $shown) = @_;
   my @status = status_of($name);
-  return pack('N/a* N', $name, $status[0] || EIO) if @status == 1;
+  return pack('N/a* N', $shown, $status[0] || EIO) if @status == 1;
   my ($mode, $uid, $gid, $size, $links, $inode, $seconds, $nanoseconds) = @status;
   my $target = '';
-  if (($mode & S_IFMT) == S_IFLNK) { $target = readlink($name) // return pack('N/a* N', $name, $! + 0 || EIO) }
-  return pack('N/a* N N N N Q> Q> Q> q> N N/a*', $name, 0, $mode, $uid, $gid, $size, $links, $inode, $seconds, $nanoseconds, $target);
+  if (($mode & S_IFMT) == S_IFLNK) { $target = readlink($name) // return pack('N/a* N', $shown, $! + 0 || EIO) }
+  return pack('N/a* N N N N Q> Q> Q> q> N N/a*', $shown, 0, $mode, $uid, $gid, $size, $links, $inode, $seconds, $nanoseconds, $target);
 }
 
-# volume, path, first, most, window offset, window bytes → total, count, bytes
+# What every request but the one for volumes begins with, and what follows it: volume, place in the window, path. A long path is at that place itself.
+sub target_of {
+  my ($number, $at, $length, $rest) = unpack('n N N a*', $_[0]);
+  if ($length & PATH_IN_WINDOW) {
+    $length &= ~PATH_IN_WINDOW;
+    sysseek($window, $at, 0);
+    my $n = sysread($window, my $path, $length);
+    fail(EIO) unless defined $n && $n == $length;
+    return ($number, $at, $path, $rest);
+  }
+  return ($number, $at, unpack("a$length a*", $rest));
+}
+
+# target; first, most, bytes of the window → total, count, bytes
 sub list {
-  my ($number, $path, $first, $most, $at, $room) = unpack('n N/a* N N N N', $_[0]);
+  my ($number, $at, $path, $rest) = target_of($_[0]);
+  my ($first, $most, $room) = unpack('N N N', $rest);
   my $all = sorted_names($number, $path);
   enter($number, $path);
   my ($bytes, $count) = ('', 0);
   while ($count < $most && $first + $count < @$all) {
-    my $entry = packed_entry($all->[$first + $count]);
+    my $entry = packed_entry(($all->[$first + $count]) x 2);
     last if length($bytes) + length($entry) > $room;
     $bytes .= $entry;
     $count++;
@@ -149,10 +164,10 @@ sub list {
   return pack('NNN', scalar @$all, $count, length $bytes);
 }
 
-# volume, path → one entry
+# target → one entry, without its name
 sub look {
-  my ($number, $path) = unpack('n N/a*', $_[0]);
-  return packed_entry(enter_parent($number, $path));
+  my ($number, $at, $path) = target_of($_[0]);
+  return packed_entry(enter_parent($number, $path), '');
 }
 
 sub file_of {
@@ -170,9 +185,10 @@ sub file_of {
   return $files{$key} = $file;
 }
 
-# volume, path, offset, length, window offset → bytes. Short at the end of the file, or before a place that cannot be read.
+# target; offset, length → bytes. Short at the end of the file, or before a place that cannot be read.
 sub content {
-  my ($number, $path, $from, $length, $at) = unpack('n N/a* Q> N N', $_[0]);
+  my ($number, $at, $path, $rest) = target_of($_[0]);
+  my ($from, $length) = unpack('Q> N', $rest);
   my $file = file_of($number, $path);
   sysseek($file, $from, 0) // fail($! + 0);
   my $done = 0;

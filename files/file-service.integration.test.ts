@@ -7,6 +7,11 @@ import { serveFiles, volume } from '../test/served-files.ts'
 import type { ServedFiles } from '../test/served-files.ts'
 import { createTemporaryFolder } from '../test/temporary-folder.ts'
 import { runTool } from '../tools/run-tool.ts'
+import { estimateFolder } from './estimate.ts'
+import { MountTree } from './mount-tree.ts'
+import type { SearchLine } from './mounted-file.ts'
+import { searchFolder } from './search.ts'
+import type { SearchBounds } from './search.ts'
 
 const MANY = 3_000
 const oddNames = [
@@ -199,6 +204,44 @@ describe('a search', () => {
     expect(lines).toHaveLength(11)
     expect(lines.at(-1)).toMatchObject({ type: 'summary', found: 10, complete: false, stoppedBy: 'results' })
     expect((await search(`name=file-29*&limit=111`)).at(-1)).toMatchObject({ found: 111, complete: true })
+  })
+})
+
+async function linesOf(search: AsyncIterable<SearchLine>): Promise<SearchLine[]> {
+  const lines: SearchLine[] = []
+  for await (const line of search) lines.push(line)
+  return lines
+}
+
+describe('what takes long', () => {
+  const never = new AbortController().signal
+  const enough = { results: 10, entries: 1_000_000, timeMs: 60_000 }
+  const lastLine = async (bounds: SearchBounds): Promise<SearchLine | undefined> => {
+    const lines = await linesOf(searchFolder(new MountTree(one.mount.reader), { path: '/', name: 'no-such' }, never, bounds))
+    return lines.at(-1)
+  }
+
+  it('is cut short by the number of entries, and by the time, and says so', async () => {
+    const tree = new MountTree(one.mount.reader)
+    const counted = await estimateFolder(tree, '/', never, { timeMs: 60_000, entries: 100 })
+    expect(counted).toMatchObject({ complete: false, problems: 0 })
+    expect(counted.files + counted.folders + counted.others).toBe(100)
+    expect(await estimateFolder(tree, '/', never, { timeMs: 0, entries: 1_000_000 })).toMatchObject({ complete: false })
+    expect(await lastLine({ ...enough, entries: 50 })).toMatchObject({
+      type: 'summary',
+      searched: 50,
+      complete: false,
+      stoppedBy: 'entries',
+    })
+    expect(await lastLine({ ...enough, timeMs: 0 })).toMatchObject({ type: 'summary', complete: false, stoppedBy: 'time' })
+    expect(await lastLine(enough)).toMatchObject({ complete: true, stoppedBy: null })
+  })
+
+  it('ends with the reason when nobody waits any more', async () => {
+    const gone = AbortSignal.abort(new Error('gone'))
+    const tree = new MountTree(one.mount.reader)
+    await expect(estimateFolder(tree, '/', gone)).rejects.toThrow('gone')
+    await expect(linesOf(searchFolder(tree, { path: '/', name: 'x' }, gone))).rejects.toThrow('gone')
   })
 })
 

@@ -36,8 +36,13 @@ const programs: Record<string, string[]> = {
     'node',
     'kill',
     'env',
+    'touch',
+    'ls',
+    'mknod',
+    'find',
+    'perl',
   ],
-  'util-linux': ['setpriv', 'unshare', 'nsenter', 'fallocate', 'flock', 'prlimit'],
+  'util-linux': ['setpriv', 'unshare', 'nsenter', 'fallocate', 'flock', 'prlimit', 'mkswap'],
   'qemu-utils': ['qemu-img', 'qemu-nbd', 'qemu-io'],
   'qemu-system-common': ['qemu-storage-daemon'],
   nbdkit: ['nbdkit'],
@@ -46,7 +51,7 @@ const programs: Record<string, string[]> = {
   'mariadb-client-core': ['my_print_defaults'],
   'python3-venv': [],
   openssl: ['openssl'],
-  e2fsprogs: ['mke2fs', 'mkfs.ext4', 'e2fsck', 'debugfs'],
+  e2fsprogs: ['mke2fs', 'mkfs.ext4', 'e2fsck', 'debugfs', 'tune2fs'],
   fdisk: ['sfdisk'],
   'libvirt-clients': ['virsh'],
   'openssh-client': ['ssh', 'ssh-keygen'],
@@ -55,13 +60,14 @@ const programs: Record<string, string[]> = {
   'busybox-static': ['busybox'],
   lvm2: ['lvm'],
   mdadm: ['mdadm'],
-  'ntfs-3g': ['ntfs-3g', 'mkntfs'],
+  'ntfs-3g': ['ntfs-3g', 'mkntfs', 'ntfscp'],
   'exfat-fuse': ['mount.exfat-fuse'],
   dosfstools: ['mkfs.vfat', 'mkfs.fat'],
   mtools: ['mcopy', 'mmd', 'mattrib'],
   exfatprogs: ['mkfs.exfat'],
   'btrfs-progs': ['mkfs.btrfs', 'btrfs'],
   xfsprogs: ['mkfs.xfs', 'xfs_db'],
+  kmod: ['modprobe'],
   fuse3: ['fusermount3'],
   'libvirt-daemon': ['libvirtd'],
   'qemu-system-x86': ['qemu-system-x86_64'],
@@ -84,7 +90,7 @@ const installed = {
 
 /** Who runs a source file. */
 function userOf(file: string): keyof typeof installed {
-  if (file.startsWith('test/') || file.endsWith('.test.ts') || file.endsWith('/conformance.ts')) return 'tests'
+  if (file.startsWith('test/') || file.endsWith('.test.ts') || /\/conformance(-disks)?\.ts$/.test(file)) return 'tests'
   return file.startsWith('bench/') ? 'bench' : 'product'
 }
 

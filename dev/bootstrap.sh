@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 
 # mariadb-server-core is the server without the system service: nothing is started or enabled on this machine.
 # mariadb-client-core has my_print_defaults, which mariadb-install-db calls; qemu-system-common has qemu-storage-daemon.
-packages='qemu-utils qemu-system-common nbdkit libnbd-bin mariadb-server-core mariadb-client-core python3-venv util-linux openssl e2fsprogs fdisk libvirt-clients openssh-client'
+packages='qemu-utils qemu-system-common nbdkit libnbd-bin mariadb-server-core mariadb-client-core python3-venv util-linux openssl e2fsprogs fdisk kmod libvirt-clients openssh-client'
 
 # What reads the files of a backup: a kernel that runs as a process, and the programs of its user space. Debian has that kernel for x86 only; elsewhere
 # restore mounts need a driver of the host's own kernel.

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
 import { runTool } from '../tools/run-tool.ts'
 import type { ChainLink } from '../disks/chain.ts'
-import { backUpImage, noise } from '../test/disk-backups.ts'
+import { backUpImage, MIB, noise } from '../test/disk-backups.ts'
 import { addFile, damageFolder, damageInode } from '../test/golden-disks/ext4-damage.ts'
 import { contentOf, sha256Of, treeFound } from '../test/golden-disks/found-tree.ts'
 import type { GoldenEntry } from '../test/golden-disks/planned-file.ts'
@@ -14,6 +14,8 @@ import type { RestoreMount } from './restore-mount.ts'
 /** The promise is 2 s; the machine of the tests does other things at the same time. */
 const FIRST_PAGE_MS = 6_000
 const INCREMENTS = 10
+/** Of the disks that have a table, in bytes. */
+const FIRST_PARTITION = 2 * MIB
 
 export function describeDamage(bench: () => Bench): void {
   it('gives an error for what is damaged, and serves the rest', async () => {
@@ -62,6 +64,17 @@ export function describeExtremes(bench: () => Bench, many: number, levels: numbe
     const bottom = Array.from({ length: levels }, () => 'd').join('/')
     expect((await contentOf(reader, volume, `${bottom}/bottom`)).toString()).toBe('deep\n')
     expect((await reader.list(volume, bottom, { first: 0, most: 10 })).entries.map(({ name }) => name)).toEqual(['bottom'])
+  })
+}
+
+/** Makes sure that the suite tests something. */
+export function describeJournals(bench: () => Bench): void {
+  it('has a disk whose files are only in a journal', async () => {
+    const { stdout } = await runTool('debugfs', ['-R', 'ls /', `${bench().disk('dirty').path}?offset=${FIRST_PARTITION}`], {
+      timeoutMs: 30_000,
+    })
+    expect(stdout).toContain('lost+found')
+    expect(stdout).not.toContain('noise.bin')
   })
 }
 

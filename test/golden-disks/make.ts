@@ -10,7 +10,8 @@ import { writePlan } from './written-plan.ts'
 /** Makes the disks in a folder, which keeps also what was written to them. Needs Debian's `user-mode-linux`, `e2fsprogs` … and no privileges. */
 export async function makeGoldenDisks(folder: string, recipes: readonly DiskRecipe[]): Promise<GoldenDisk[]> {
   const disks: GoldenDisk[] = []
-  const script: string[] = []
+  // What is written later than it must be makes a journal needed.
+  const script: string[] = ['echo 0 >/proc/sys/vm/dirty_writeback_centisecs']
   for (const [index, recipe] of recipes.entries()) {
     const path = join(folder, `${recipe.name}.raw`)
     const layout = layOut(recipe)
@@ -37,7 +38,8 @@ async function fillPartition(
   const device = number === 0 ? disk : `${disk}${number}`
   const at = `/mnt/${device.slice('/dev/'.length)}`
   const mounting = [`mkdir ${at}`, `${recipe.mount} ${device} ${at}`, await write(recipe.files ?? [], at)]
-  return [...mounting, recipe.dirty === true ? 'sync' : `umount ${at}`]
+  // File by file: to sync the whole of it would also bring home what the journal holds.
+  return [...mounting, recipe.dirty === true ? `find ${at} -type f,d -exec sync {} +` : `umount ${at}`]
 }
 
 function volumeOn({ recipe, number }: PlacedPartition): GoldenVolume | null {

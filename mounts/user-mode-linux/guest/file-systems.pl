@@ -26,8 +26,8 @@ my %file_systems = (
   reiserfs => { kind => 'reiserfs', as_is => 'nolog' },
 );
 
-# asm-generic/errno.h: what kernels say when a journal must be replayed on a read-only device; and the second file system of one UUID.
-use constant { EROFS => 30, EEXIST => 17 };
+# asm-generic/errno.h: what is said when a journal must be replayed on a read-only device (EIO by btrfs); and of the second file system of one UUID.
+use constant { NEEDS_WRITING => qr/\A(30|5)\z/, EEXIST => 17 };
 
 # What journals write when they are replayed: the second disk, in pieces.
 use constant { OVERLAY_DISK => 'ubdb', OVERLAY_SECTORS => 262_144 };
@@ -45,7 +45,7 @@ sub open_volume {
   mkdir $root;
   my $device = "/dev/$volume->{device}";
   my $error = attach($volume, $how, $how->{options}, $device, $root);
-  if ($error == EROFS) {
+  if ($how->{as_is} && $error =~ NEEDS_WRITING) {
     my $overlay = overlay_of($volume->{device});
     $error = attach($volume, $how, $how->{options}, "/dev/$overlay", $root) if $overlay;
   }

@@ -14,6 +14,7 @@ import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { startPrivateLibvirt } from '../dev/private-libvirt.ts'
 import type { PrivateLibvirt } from '../dev/private-libvirt.ts'
+import type { Stack } from '../dev/stack.ts'
 import type { ChainLink } from '../disks/chain.ts'
 import type { Compression } from '../domain/backup.ts'
 import { startQemuNbd } from '../tools/qemu-nbd.ts'
@@ -23,7 +24,7 @@ import { benchLatency } from './live-latency.ts'
 import { benchLiveVm } from './live-vm.ts'
 import { printFigures } from './figures.ts'
 import type { Figure } from './figures.ts'
-import { measure } from './measure.ts'
+import { measure, stopMeasuring } from './measure.ts'
 import type { Cost } from './measure.ts'
 import { benchMounts, mountObstacle } from './mounts/bench-mounts.ts'
 import { printReport, summarize } from './report.ts'
@@ -51,13 +52,16 @@ const runFolder = await mkdtemp(join(tmpdir(), 'hf-bench-'))
 const sourceSocket = join(runFolder, 'source.sock')
 let server: RunningTool | undefined
 let libvirt: PrivateLibvirt | undefined
+let stack: Stack | undefined
+let cleaning: Promise<void> | undefined
 
 /** Options of `qemu-img convert`. */
 const plain = ''
 const tuned = '-t none -m 16'
 type Manner = typeof plain | typeof tuned
 
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void cleanUp().finally(() => process.exit(130)))
+// Not once: a signal without a listener at that moment ends us at once.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void cleanUp().finally(() => process.exit(130)))
 try {
   const rows: Row[] = []
   const figures: Figure[] = []
@@ -79,12 +83,20 @@ function measures(part: 'images' | 'live' | 'mounts'): boolean {
   return values.only === undefined || values.only === part
 }
 
-/** Domains outlive us unless they are told. */
-async function cleanUp(): Promise<void> {
+/** Once, also when a signal comes while it runs. Domains outlive us unless they are told. */
+function cleanUp(): Promise<void> {
+  return (cleaning ??= removeAll())
+}
+
+async function removeAll(): Promise<void> {
+  await stopMeasuring()
   await server?.stop(5_000)
   await libvirt?.stop()
-  await rm(folder, { recursive: true, force: true })
-  await rm(runFolder, { recursive: true, force: true })
+  await stack?.stop()
+  // What was stopped may need a moment to let go.
+  const patiently = { recursive: true, force: true, maxRetries: 5 } as const
+  await rm(folder, patiently)
+  await rm(runFolder, patiently)
 }
 
 async function benchLive(): Promise<Row[]> {
@@ -104,7 +116,7 @@ async function benchLive(): Promise<Row[]> {
 
 async function benchFiles(): Promise<{ rows: Row[]; figures: Figure[] }> {
   const obstacle = await mountObstacle()
-  if (obstacle === null) return benchMounts({ folder, runFolder, sizeBytes, rounds })
+  if (obstacle === null) return benchMounts({ folder, runFolder, sizeBytes, rounds, onStack: (started) => (stack = started) })
   console.log(`Skipped: files of a backup, because ${obstacle}.\n`)
   return { rows: [], figures: [] }
 }

@@ -1,15 +1,22 @@
-/** Figures that stand for themselves, compared with no other program: how long people wait, and how much memory is taken. */
+/** Figures that stand for themselves, compared with no other program: how long people wait, how fast they get what they asked for, how much memory is taken. */
 import { median } from './report.ts'
 
 export interface Figure {
   what: string
   /** Of `values`, `limit` and what is printed. */
-  unit: 's' | 'MiB'
+  unit: keyof typeof kinds
   /** One of each run. */
   values: number[]
-  /** What the budget allows, of the median (`s`) or of the largest (`MiB`); absent where none is set. */
+  /** The budget for the one value that counts; absent where none is set. */
   limit?: number
 }
+
+/** Which of the values counts, and which side of the limit it must be on. */
+const kinds = {
+  s: { of: median, sign: '≤', digits: 2 },
+  MiB: { of: (values: readonly number[]) => Math.max(...values), sign: '≤', digits: 0 },
+  'MiB/s': { of: median, sign: '≥', digits: 0 },
+} as const
 
 export function printFigures(figures: readonly Figure[]): void {
   const table = [headings, ...figures.map(cells)]
@@ -17,24 +24,19 @@ export function printFigures(figures: readonly Figure[]): void {
   for (const line of table) console.log(line.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  '))
 }
 
-/** The one value that the budget is about. */
-export function headline({ unit, values }: Figure): number {
-  return unit === 's' ? median(values) : Math.max(...values)
+/** Whether the budget is kept; `null` where none is set. */
+export function isHeld({ unit, values, limit }: Figure): boolean | null {
+  if (limit === undefined) return null
+  const { of, sign } = kinds[unit]
+  return sign === '≤' ? of(values) <= limit : of(values) >= limit
 }
 
-const headings = ['what', 'median or peak', 'least', 'most', 'runs', 'budget']
+const headings = ['what', 'median, memory: most', 'from', 'to', 'runs', 'budget']
 
 function cells(figure: Figure): string[] {
   const { what, unit, values, limit } = figure
-  const digits = unit === 's' ? 2 : 0
-  const [least, most] = [Math.min(...values), Math.max(...values)]
-  const held = limit === undefined ? '' : `≤ ${limit} ${unit}: ${headline(figure) <= limit ? 'held' : 'MISSED'}`
-  return [
-    what,
-    `${headline(figure).toFixed(digits)} ${unit}`,
-    least.toFixed(digits),
-    most.toFixed(digits),
-    String(values.length),
-    held,
-  ]
+  const { of, sign, digits } = kinds[unit]
+  const [from, to] = [Math.min(...values), Math.max(...values)]
+  const budget = limit === undefined ? '' : `${sign} ${limit} ${unit}: ${isHeld(figure) ? 'held' : 'MISSED'}`
+  return [what, `${of(values).toFixed(digits)} ${unit}`, from.toFixed(digits), to.toFixed(digits), String(values.length), budget]
 }

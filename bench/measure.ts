@@ -2,6 +2,7 @@
 import { readFile, readdir } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { startTool } from '../tools/run-tool.ts'
+import type { RunningTool } from '../tools/run-tool.ts'
 import { HoldfastError } from '../domain/errors.ts'
 
 export interface Cost {
@@ -14,6 +15,14 @@ export interface Cost {
 }
 
 const CLOCK_TICKS_PER_SECOND = 100
+const STOP_GRACE_MS = 5_000
+
+const running = new Set<RunningTool>()
+
+/** Ends what is being measured: its folders cannot be removed while it writes to them. */
+export async function stopMeasuring(): Promise<void> {
+  await Promise.all([...running].map((tool) => tool.stop(STOP_GRACE_MS)))
+}
 
 /** `INTERNAL` with the end of the program's output when it fails. */
 export async function measure(program: string, args: readonly string[], env: Record<string, string> = {}): Promise<Cost> {
@@ -21,8 +30,10 @@ export async function measure(program: string, args: readonly string[], env: Rec
   const started = process.hrtime.bigint()
   let output = ''
   const tool = startTool(program, args, { env, onOutput: (chunk) => (output += chunk) })
+  running.add(tool)
   const memory = watchMemory(tool.pid)
   const { exitCode } = await tool.exited
+  running.delete(tool)
   const wallSeconds = Number(process.hrtime.bigint() - started) / 1e9
   const peakMemoryBytes = await memory.stop()
   if (exitCode !== 0)
@@ -58,12 +69,10 @@ function watchMemory(pid: number): { stop(): Promise<number> } {
 
 /** What the descendants of a process take, memory that they share counted once; they share much. */
 export async function memoryOfDescendants(pid: number): Promise<number> {
-  let sum = 0
-  for (const member of (await family(pid)).slice(1)) {
-    const rollup = await readFile(`/proc/${member}/smaps_rollup`, 'utf8').catch(() => '')
-    sum += Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024
-  }
-  return sum
+  const members = (await family(pid)).slice(1)
+  const told = await Promise.all(members.map((member) => readFile(`/proc/${member}/smaps_rollup`, 'utf8').catch(() => '')))
+  // Helpers of User-Mode Linux have one memory together, which the kernel tells of each of them, to the byte.
+  return [...new Set(told)].reduce((sum, rollup) => sum + Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024, 0)
 }
 
 async function family(root: number): Promise<number[]> {

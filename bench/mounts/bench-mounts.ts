@@ -5,12 +5,14 @@
 import { access } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import type { Stack } from '../../dev/stack.ts'
 import type { DriverName } from '../../domain/restore-mount.ts'
 import type { Figure } from '../figures.ts'
 import type { Cost } from '../measure.ts'
 import type { Row, Summary } from '../report.ts'
 import { pairs, runStep } from '../runs.ts'
 import type { FolderStep, MountStep } from '../steps/step-input.ts'
+import { benchApi } from './bench-api.ts'
 import { makeMountDisk } from './mount-disk.ts'
 import type { MountDisk } from './mount-disk.ts'
 
@@ -28,6 +30,8 @@ export interface MountBench {
   runFolder: string
   sizeBytes: number
   rounds: number
+  /** Told of the Holdfast that is started, so that it can be stopped at any time. */
+  onStack(stack: Stack): void
 }
 
 interface Bench extends MountBench {
@@ -60,7 +64,8 @@ export async function benchMounts(options: MountBench): Promise<{ rows: Row[]; f
     ...(await benchFile(bench, 'mixed', plan.mixed)),
     ...(await benchFile(bench, 'incompressible', plan.incompressible)),
   ]
-  return { rows, figures: [...waits(rows, plan.crowdFiles), ...(await benchFolder(bench))] }
+  const figures = [...waits(rows, plan.crowdFiles), ...(await benchFolder(bench))]
+  return { rows, figures: [...figures, ...(await benchApi({ ...options, ...bench.disk }))] }
 }
 
 async function benchFile(bench: Bench, kind: string, read: string): Promise<Row[]> {

@@ -5,12 +5,13 @@ import type { ChainLink } from '../../disks/chain.ts'
 import { startQemuNbd } from '../../tools/qemu-nbd.ts'
 import { runTool } from '../../tools/run-tool.ts'
 import { benchDisk } from '../bench-disk.ts'
+import { measure } from '../measure.ts'
 import { runStep, stepCommand } from '../runs.ts'
 import type { FillStep, MountPlan, TransferStep } from '../steps/step-input.ts'
 
 const GIB = 1024 ** 3
 const CHAIN_LENGTH = 10
-const FILL_MS = 900_000
+const MAKE_FILE_SYSTEM_MS = 600_000
 
 export interface MountDiskOptions {
   folder: string
@@ -24,6 +25,8 @@ export interface MountDisk {
   /** Oldest first. */
   links: ChainLink[]
   plan: MountPlan
+  /** Raw, as the newest backup has it. */
+  image: string
 }
 
 export async function makeMountDisk(options: MountDiskOptions): Promise<MountDisk> {
@@ -33,14 +36,14 @@ export async function makeMountDisk(options: MountDiskOptions): Promise<MountDis
   await writeFile(image, '')
   await truncate(image, plan.sizeBytes)
   // A small journal: it is written in full, and it would be read for each of the backups.
-  await runTool('mkfs.ext4', ['-q', '-F', '-J', 'size=64', image], { timeoutMs: FILL_MS })
+  await runTool('mkfs.ext4', ['-q', '-F', '-J', 'size=64', image], { timeoutMs: MAKE_FILE_SYSTEM_MS })
   const links: ChainLink[] = []
   for (let generation = 0; generation < CHAIN_LENGTH; generation += 1) {
     await fill(options, image, { plan, generation })
     links.push(await backUp(options, image, plan, links))
     console.error(`  backup ${generation + 1} of ${CHAIN_LENGTH}: done`)
   }
-  return { links, plan }
+  return { links, plan, image }
 }
 
 /** The large folder's size follows the data's: 10 GiB of 1 GiB. */
@@ -58,14 +61,14 @@ function planOf(dataBytes: number): MountPlan {
   }
 }
 
-/** In a mount namespace of its own, so that nothing stays mounted, however this ends. */
+/** In a mount namespace of its own, so that nothing stays mounted, however this ends; what fills it ends with the shell. */
 async function fill({ folder }: MountDiskOptions, image: string, what: Omit<FillStep, 'folder'>): Promise<void> {
   const mountedAt = join(folder, 'mounted')
   await mkdir(mountedAt, { recursive: true })
-  const script = 'mount -o loop,noatime "$1" "$2"; shift 2; "$@"; umount "$0"'
+  const script = 'mount -o loop,noatime "$1" "$2"; shift 2; setpriv --pdeathsig KILL -- "$@"; umount "$0"'
   const step = ['node', ...stepCommand('fill-disk', { ...what, folder: mountedAt })]
   const inside = ['--mount', '--propagation', 'private', '--', 'sh', '-ec', script, mountedAt, image, mountedAt, ...step]
-  await runTool('unshare', inside, { timeoutMs: FILL_MS })
+  await measure('unshare', inside)
 }
 
 async function backUp(

@@ -25,7 +25,7 @@ reader_packages='user-mode-linux bubblewrap busybox-static lvm2 mdadm ntfs-3g ex
 [ "$(uname -m)" != x86_64 ] || packages="$packages $reader_packages"
 
 # libvirt-daemon is libvirtd without the system service. openssh-server brings one, which is neither started nor enabled: see apt_install.
-test_packages='fuse3 dosfstools mtools exfatprogs btrfs-progs xfsprogs libvirt-daemon qemu-system-x86 openssh-server'
+test_packages='fuse3 udftools cryptsetup-bin thin-provisioning-tools dosfstools mtools exfatprogs btrfs-progs xfsprogs libvirt-daemon qemu-system-x86 openssh-server'
 bench_packages='libvirt-daemon qemu-system-x86 virtnbdbackup'
 
 # Unpacked, never installed: a kernel's scripts would change how this machine starts, and the agent is for guests only.

@@ -22,8 +22,8 @@ export interface ContentOptions {
 export async function openContent(path: string, status: FileStatus, options: ContentOptions): Promise<Buffer | Readable | null> {
   const { tree, report, signal } = options
   if (status.sizeBytes === 0) return Buffer.alloc(0)
-  const pieces = tree.read(path, { offset: 0, length: status.sizeBytes }, signal)
   try {
+    const pieces = tree.read(path, { offset: 0, length: status.sizeBytes }, signal)
     const first = await pieces.next()
     if (first.done === true) {
       report.add(path, `left out: nothing of its ${status.sizeBytes} bytes can be read.`)

@@ -1,5 +1,6 @@
 /** A folder and everything below it as one stream: zip or tar.gz. Links are links in it, and what cannot be read is listed at its end. */
 import { namesOfPath, pathOfNames } from '../domain/file-path.ts'
+import { HoldfastError } from '../domain/errors.ts'
 import type { FileStatus } from '../mounts/file-reader.ts'
 import { openContent } from './archive-content.ts'
 import type { ContentOptions } from './archive-content.ts'
@@ -15,6 +16,9 @@ import type { MountTree } from './mount-tree.ts'
 
 /** Files that are opened while the one before them is written: small ones cost a reader's answering time each. */
 const OPENED_AHEAD = 4
+/** Of memory, for each entry of a zip besides its name; and for all of them. */
+const ZIP_ENTRY_BYTES = 1_024
+const ZIP_INDEX_MAX_BYTES = 512 * 1024 * 1024
 
 /**
  * The archive's bytes. Memory stays the same however much the folder holds, but for a zip's list of entries (about 1 KiB each). Ends with the error when the
@@ -48,7 +52,12 @@ async function feed(writer: ArchiveWriter, path: string, options: ContentOptions
   const status = await tree.status(path, signal)
   await writer.add({ path: archivePath(format, folder.top, []), type: 'directory', status, content: Buffer.alloc(0) })
   const prepare = (step: Step): Promise<ArchiveEntry | null> => prepareEntry(step, folder, options)
-  for await (const entry of inAdvance(walkFolder(tree, path, signal), prepare, OPENED_AHEAD)) if (entry) await writer.add(entry)
+  const index = new ZipIndex()
+  for await (const entry of inAdvance(walkFolder(tree, path, signal), prepare, OPENED_AHEAD)) {
+    if (!entry) continue
+    if (format === 'zip') index.add(entry.path)
+    await writer.add(entry)
+  }
   const text = report.text()
   if (text !== null) {
     const told: FileStatus = { ...status, kind: 'file', mode: 0o644, sizeBytes: Buffer.byteLength(text) }
@@ -60,6 +69,21 @@ async function feed(writer: ArchiveWriter, path: string, options: ContentOptions
     })
   }
   await writer.finish()
+}
+
+/** What a zip tells at its end of all that is in it; the library keeps it in memory until then. */
+class ZipIndex {
+  #bytes = 0
+
+  /** `FILE_READ_FAILED` when it grows beyond what the process can spare: an archive that lacks the rest must not look like one that is complete. */
+  add(path: string): void {
+    this.#bytes += ZIP_ENTRY_BYTES + 4 * path.length
+    if (this.#bytes <= ZIP_INDEX_MAX_BYTES) return
+    throw new HoldfastError(
+      'FILE_READ_FAILED',
+      'The folder holds more files than a zip can be made of here. Download it as tar.gz, or its folders one by one.',
+    )
+  }
 }
 
 interface Folder {
@@ -75,7 +99,8 @@ async function prepareEntry(step: Step, folder: Folder, options: ContentOptions)
     return null
   }
   const { status, problem } = step.entry
-  const below = namesOfPath(step.path).slice(folder.names.length)
+  // Not checked as a path of a request is: deep trees are told of to their ends.
+  const below = step.path.split('/').slice(1 + folder.names.length)
   if (below.length === 1) report.noteName(below[0]!)
   if (!status) {
     report.add(step.path, `left out: ${problem ?? 'it cannot be read'}.`)

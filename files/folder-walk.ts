@@ -7,6 +7,18 @@ import type { MountTree } from './mount-tree.ts'
 
 /** Few enough for memory; many, because a reader may have to look through the whole folder for every page. */
 const PAGE_ENTRIES = 2_000
+/**
+ * Folders that may wait to be opened: more than trees have that people make. A disk may be made to have a folder that lies in itself, a thousand times; then
+ * the rest of where that is told is not opened.
+ */
+const WAITING_MAX = 100_000
+
+/** A page of a folder that waits: of `folder` when `name` is `null`, else of the folder of that name in it. Names only, for whole paths may be long. */
+interface Waiting {
+  folder: string
+  name: string | null
+  first: number
+}
 
 /** `unread`: a folder, told of before, whose content (or the rest of it) cannot be listed. */
 export type Step = { type: 'entry'; path: string; entry: Entry } | { type: 'unread'; path: string; problem: string }
@@ -15,26 +27,36 @@ export type Step = { type: 'entry'; path: string; entry: Entry } | { type: 'unre
  * Folders come before what is in them; links are told and not followed. What cannot be read is a step like others: this throws only when the mount is
  * gone, or the signal's reason.
  */
-export async function* walkFolder(tree: MountTree, path: string, signal: AbortSignal): AsyncGenerator<Step, void, void> {
-  const pages = [{ folder: pathOfNames(namesOfPath(path)), first: 0 }]
-  for (let page = pages.pop(); page !== undefined; page = pages.pop()) {
+export async function* walkFolder(
+  tree: MountTree,
+  path: string,
+  signal: AbortSignal,
+  waitingMost = WAITING_MAX,
+): AsyncGenerator<Step, void, void> {
+  const waiting: Waiting[] = [{ folder: pathOfNames(namesOfPath(path)), name: null, first: 0 }]
+  for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
     signal.throwIfAborted()
+    const page = { folder: next.name === null ? next.folder : childPath(next.folder, next.name), first: next.first }
     const found = await readPage(tree, page, signal)
     if (typeof found === 'string') {
       yield { type: 'unread', path: page.folder, problem: found }
       continue
     }
-    const next = page.first + found.entries.length
+    const first = page.first + found.entries.length
     // Taken up after the folders of this page, which lie above it.
-    if (found.entries.length > 0 && next < found.total) pages.push({ folder: page.folder, first: next })
-    const folders: typeof pages = []
+    if (found.entries.length > 0 && first < found.total) waiting.push({ folder: page.folder, name: null, first })
+    const folders: Waiting[] = []
     for (const entry of found.entries) {
-      const below = childPath(page.folder, entry.name)
-      yield { type: 'entry', path: below, entry }
-      if (entry.status?.kind === 'directory') folders.push({ folder: below, first: 0 })
+      yield { type: 'entry', path: childPath(page.folder, entry.name), entry }
+      if (entry.status?.kind === 'directory') folders.push({ folder: page.folder, name: entry.name, first: 0 })
     }
-    for (const folder of folders.toReversed()) pages.push(folder)
+    if (waiting.length + folders.length <= waitingMost) waiting.push(...folders.toReversed())
+    else yield { type: 'unread', path: page.folder, problem: tooManyFolders(waitingMost) }
   }
+}
+
+function tooManyFolders(most: number): string {
+  return `more than ${most} folders lie above and beside what is in its folders, so these are not opened. Ask for one of them by itself.`
 }
 
 /** A page, or why there is none. */

@@ -7,7 +7,7 @@ import type { Catalog } from '../db/client.ts'
 import { findMoverEndpoint } from '../db/queries/mover-endpoints.ts'
 import type { MoverEndpoint } from '../db/queries/mover-endpoints.ts'
 import { HoldfastError } from '../domain/errors.ts'
-import { signRequest } from '../security/signed-requests.ts'
+import { ANSWER_SIGNATURE, isSignedAnswer, signRequest } from '../security/signed-requests.ts'
 import { moverFailure } from './mover-failure.ts'
 
 /** A mover that cannot be reached for so long is taken for dead. */
@@ -38,6 +38,10 @@ export interface MoverFiles {
   close(): void
 }
 
+const NOT_LET_IN = 'refused a request: the API and the mover must have the same key file, and their clocks must agree'
+/** A mover that was killed leaves its port to whoever takes it. */
+const NOT_A_MOVER = 'does not answer; a program that does not have its key answered in its place'
+
 interface Exchange {
   endpoint: MoverEndpoint
   options: RequestOptions
@@ -54,12 +58,16 @@ export function createMoverFiles(catalog: Catalog, key: Uint8Array, now: () => n
       const endpoint = await findMoverEndpoint(catalog, hostId)
       if (!endpoint) throw unavailable(hostId, 'serves no files just now')
       const path = targetOf(endpoint.filesUrl, request)
-      const authorization = signRequest(key, { method, target: path }, now())
+      const authorization = signRequest(key, { method, port: portOf(endpoint.filesUrl), target: path }, now())
       const options = { method, path, headers: { ...request.headers, authorization } }
       const answer = await exchange({ endpoint, options, signal }).catch((error: unknown) => {
         throw asFailure(error, hostId, signal)
       })
       const { statusCode = 0 } = answer
+      if (!isSignedAnswer(key, authorization, headerOf(answer, ANSWER_SIGNATURE))) {
+        answer.destroy()
+        throw unavailable(hostId, statusCode === 401 ? NOT_LET_IN : NOT_A_MOVER)
+      }
       if (statusCode < 400) return answer
       throw await moverFailure(answer, method)
     },
@@ -92,6 +100,16 @@ export function createMoverFiles(catalog: Catalog, key: Uint8Array, now: () => n
 function targetOf(filesUrl: string, { mountId, resource, query }: MoverFileRequest): string {
   const folder = new URL(filesUrl).pathname.replace(/\/$/, '')
   return `${folder}/mounts/${mountId}/${resource}?${new URLSearchParams(query).toString()}`
+}
+
+function portOf(filesUrl: string): number {
+  const { port, protocol } = new URL(filesUrl)
+  return port === '' ? (protocol === 'https:' ? 443 : 80) : Number(port)
+}
+
+function headerOf(answer: IncomingMessage, name: string): string | undefined {
+  const value = answer.headers[name]
+  return typeof value === 'string' ? value : undefined
 }
 
 function answerTo(request: ClientRequest): Promise<IncomingMessage> {

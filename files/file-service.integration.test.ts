@@ -250,7 +250,8 @@ describe('a request', () => {
     const { key, mountId } = one
     const target = (path: string): string => `/mounts/${mountId}/${path}`
     const signed = (path: string, now = Date.now(), method = 'GET'): string =>
-      signRequest(key, { method, target: target(path) }, now)
+      signRequest(key, { method, port, target: target(path) }, now)
+    const port = Number(new URL(one.server.url).port)
     const file = 'download?path=/kinds/file'
     const wrong = [
       null,
@@ -258,6 +259,8 @@ describe('a request', () => {
       signed('files?path=/kinds/file'),
       signed('download?path=%2Fkinds%2Ffile'),
       signed(file, Date.now() - 31_000),
+      // Heard by somebody else, who had the port of an earlier mover.
+      signRequest(key, { method: 'GET', port: port - 1, target: target(file) }, Date.now()),
     ]
     for (const authorization of wrong) {
       const { status, body } = await one.ask(file, { authorization })

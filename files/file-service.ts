@@ -17,7 +17,7 @@ import type { Context, Next } from 'hono'
 import { HoldfastError } from '../domain/errors.ts'
 import type { OpenMounts } from '../mounts/open-mounts.ts'
 import type { Logger } from '../runtime/logger.ts'
-import { checkSignature } from '../security/signed-requests.ts'
+import { ANSWER_SIGNATURE, checkSignature, signAnswer } from '../security/signed-requests.ts'
 import { ActiveStreams } from './active-streams.ts'
 import { archiveFolder, archiveName } from './archive.ts'
 import { contentHeaders, openDownload } from './download.ts'
@@ -76,8 +76,10 @@ export function createFileService(options: FileServiceOptions): Service {
 }
 
 async function admit(c: Request, next: Next, { key, now }: FileServiceOptions): Promise<void> {
-  const { method = '', url: target = '' } = c.env.incoming
-  checkSignature(key, { method, target }, c.req.header('Authorization'), now().getTime())
+  const { method = '', url: target = '', socket } = c.env.incoming
+  const authorization = c.req.header('Authorization')
+  checkSignature(key, { method, port: socket.localPort ?? 0, target }, authorization, now().getTime())
+  c.env.outgoing.setHeader(ANSWER_SIGNATURE, signAnswer(key, authorization ?? ''))
   await next()
 }
 

@@ -2,10 +2,10 @@ import { randomBytes } from 'node:crypto'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { failureOf } from '../test/failure.ts'
-import { checkSignature, signRequest } from './signed-requests.ts'
+import { checkSignature, isSignedAnswer, signAnswer, signRequest } from './signed-requests.ts'
 
 const key = randomBytes(32)
-const request = { method: 'GET', target: '/mounts/m/download?path=%2Fetc%2Fhosts' }
+const request = { method: 'GET', port: 9000, target: '/mounts/m/download?path=%2Fetc%2Fhosts' }
 const NOW = 1_800_000_000_000
 
 const refusal = (...[given, signed, header, now]: Parameters<typeof checkSignature>) =>
@@ -28,6 +28,7 @@ describe('signed requests', () => {
   it.each([
     ['another target', { ...request, target: `${request.target}x` }],
     ['the same target, written otherwise', { ...request, target: '/mounts/m/download?path=/etc/hosts' }],
+    ['another port', { ...request, port: 9001 }],
     ['another method', { ...request, method: 'HEAD' }],
   ])('are refused for %s', async (_, other) => {
     expect(await refusal(key, other, signRequest(key, request, NOW), NOW)).toMatchObject({
@@ -42,6 +43,16 @@ describe('signed requests', () => {
     const later = header.replace(String(NOW + 30_000), String(NOW + 40_000))
     expect(later).not.toBe(header)
     expect((await refusal(key, request, later, NOW)).code).toBe('UNAUTHENTICATED')
+  })
+
+  it('have answers that only who has the key can give, and to this request only', () => {
+    const header = signRequest(key, request, NOW)
+    const answer = signAnswer(key, header)
+    expect(isSignedAnswer(key, header, answer)).toBe(true)
+    expect(isSignedAnswer(key, signRequest(key, request, NOW + 1), answer)).toBe(false)
+    for (const given of [undefined, '', header, header.split('.')[1], signAnswer(randomBytes(32), header)]) {
+      expect(isSignedAnswer(key, header, given)).toBe(false)
+    }
   })
 
   it('are refused with any header that is none of ours', async () => {

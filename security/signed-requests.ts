@@ -1,6 +1,9 @@
 /**
- * Requests from the API to a mover's file service, signed with a key that both hold: HMAC-SHA-256 over the method, the target and when the
+ * Requests from the API to a mover's file service, signed with a key that both hold: HMAC-SHA-256 over the method, the port, the target and when the
  * signature ends. Carried as `Authorization: Holdfast <expires, milliseconds since 1970>.<hex>`.
+ *
+ * Where a mover that was killed has listened, anybody on its host may listen until the next one has told its place. So what was meant for one port is good for no
+ * other, and an answer carries a signature of its own: who has no key can neither use a request nor answer it.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { HoldfastError } from '../domain/errors.ts'
@@ -10,8 +13,13 @@ const KEY_FILE = 'mover-files.key'
 /** Long enough for two clocks that differ a little, too short to be of use to who finds one. */
 const VALID_MS = 30_000
 
+/** Of an answer. */
+export const ANSWER_SIGNATURE = 'holdfast-signature'
+
 export interface SignedRequest {
   method: string
+  /** Where it is heard. */
+  port: number
   /** Path and query, exactly as sent. */
   target: string
 }
@@ -37,8 +45,20 @@ export function checkSignature(key: Uint8Array, request: SignedRequest, header: 
     throw refused('its signature has ended: the clocks of the two hosts must agree')
 }
 
-function signature(key: Uint8Array, { method, target }: SignedRequest, expires: number): Buffer {
-  return createHmac('sha256', key).update(`${expires}\n${method}\n${target}`).digest()
+function signature(key: Uint8Array, { method, port, target }: SignedRequest, expires: number): Buffer {
+  return createHmac('sha256', key).update(`${expires}\n${method}\n${port}\n${target}`).digest()
+}
+
+/** The value of {@link ANSWER_SIGNATURE} in the answer to the request that carried this `Authorization`. */
+export function signAnswer(key: Uint8Array, authorization: string): string {
+  return createHmac('sha256', key).update(`answer\n${authorization}`).digest('hex')
+}
+
+/** Whether an answer comes from one who has the key. */
+export function isSignedAnswer(key: Uint8Array, authorization: string, given: string | undefined): boolean {
+  const expected = Buffer.from(signAnswer(key, authorization))
+  const found = Buffer.from(given ?? '')
+  return found.length === expected.length && timingSafeEqual(found, expected)
 }
 
 function refused(why: string): HoldfastError {

@@ -80,7 +80,9 @@ export async function serveFiles(
     const target = `/mounts/${mountId}/${path}`
     const { method = 'GET' } = asking
     const authorization =
-      asking.authorization === undefined ? signRequest(key, { method, target }, now().getTime()) : asking.authorization
+      asking.authorization === undefined
+        ? signRequest(key, { method, port: Number(new URL(server.url).port), target }, now().getTime())
+        : asking.authorization
     const headers = { ...asking.headers, ...(authorization !== null && { authorization }) }
     const sent = (server.certificate === null ? request : tlsRequest)(`${server.url}${target}`, { method, headers, agent })
     sent.end()

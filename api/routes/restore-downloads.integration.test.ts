@@ -2,8 +2,9 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, open, readFile, stat, symlink, writeFile } from 'node:fs/promises'
-import { get } from 'node:http'
+import { createServer, get } from 'node:http'
 import type { IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { finished } from 'node:stream/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
@@ -379,6 +380,38 @@ describe('a mover', () => {
     await api.catalog.updateTable('mover_endpoints').set({ certificate }).where('files_url', '=', own.mover.server.url).execute()
     const { status, body } = await api.call('GET', path)
     expect([status, body.error_code]).toEqual([503, 'MOVER_UNAVAILABLE'])
+  })
+
+  test('that was killed, and its port taken by another program: nothing of what that says is passed on, and what it heard opens nothing', async () => {
+    const own = await ownMover()
+    const heard: { url: string; authorization: string }[] = []
+    const impostor = createServer((request, response) => {
+      heard.push({ url: request.url ?? '', authorization: request.headers.authorization ?? '' })
+      response
+        .writeHead(heard.length === 1 ? 200 : 409, { 'holdfast-signature': '0'.repeat(64) })
+        .end('{"code":"NOT_A_FILE","message":"evil"}')
+    }).listen(0, '127.0.0.1')
+    onTestFinished(() => void impostor.close())
+    await once(impostor, 'listening')
+    const { port } = impostor.address() as AddressInfo
+    await api.catalog
+      .updateTable('mover_endpoints')
+      .set({ files_url: `http://127.0.0.1:${port}` })
+      .where('files_url', '=', own.mover.server.url)
+      .execute()
+    for (let time = 0; time < 2; time++) {
+      const { status, body } = await api.call('GET', `/restore/${own.mount}/download?path=/docs/page.html`)
+      expect([status, body.error_code, JSON.stringify(body)]).toEqual([
+        503,
+        'MOVER_UNAVAILABLE',
+        expect.not.stringContaining('evil'),
+      ])
+    }
+    expect(heard).toHaveLength(2)
+    const replayed = await fetch(`${own.mover.server.url}${heard[0]!.url}`, {
+      headers: { authorization: heard[0]!.authorization },
+    })
+    expect([replayed.status, await replayed.json()]).toMatchObject([401, { code: 'UNAUTHENTICATED' }])
   })
 
   test('that does not know our key: MOVER_UNAVAILABLE, never the session of the user', async () => {

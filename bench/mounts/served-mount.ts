@@ -35,7 +35,7 @@ export async function serveMount(step: MountStep): Promise<ServedMount> {
     pid: tool.pid,
     get: (resource, query) => {
       const target = `/mounts/${BENCH_MOUNT_ID}/${resource}?${new URLSearchParams(query).toString()}`
-      return download(`${url}${target}`, signRequest(key, { method: 'GET', target }, Date.now()))
+      return download(`${url}${target}`, signRequest(key, { method: 'GET', port: Number(new URL(url).port), target }, Date.now()))
     },
     async stop() {
       tool.endInput()

@@ -10,6 +10,7 @@ export const errno = {
   ENOTDIR: 20,
   EISDIR: 21,
   EINVAL: 22,
+  EFBIG: 27,
   ENAMETOOLONG: 36,
   ELOOP: 40,
   EBADMSG: 74,
@@ -32,6 +33,8 @@ export function problemOf(number: number): string {
       return 'it is kept in a way that cannot be read here'
     case errno.ENOKEY:
       return 'it is encrypted'
+    case errno.EFBIG:
+      return 'it holds more names than can be listed here'
     case errno.EIO:
       return 'this place of the disk cannot be read'
     default:

@@ -78,7 +78,13 @@ function roomOf(exporter: RunningTool, folder: string, sizeBytes: number): Room 
     hostPath,
     enter: (program, args) => ['nsenter', [`--mount=/proc/${exporter.pid}/ns/mnt`, '--', program, ...args]],
     failed: exporter.exited.then(() => (closing ? new Promise<never>(() => undefined) : exporterGone(exporter))),
-    close: () => (closing ??= close()),
+    close: () => {
+      closing ??= close().catch((error: unknown) => {
+        closing = null
+        throw error
+      })
+      return closing
+    },
   }
 }
 

@@ -9,8 +9,8 @@ import { senseless } from './protocol.ts'
 const VOLUMES_MAX = 1_024
 const TEXT_MAX_BYTES = 4_096
 const NAME_MAX_BYTES = 1_024
-/** A symbolic link's; Linux takes 4095, and some file systems more. */
-const TARGET_MAX_BYTES = 65_536
+/** A symbolic link's: Linux keeps a page of memory of it, whatever the file system. */
+const TARGET_MAX_BYTES = 8_192
 const NANOSECONDS_MAX = 999_999_999
 
 const states: ReadonlySet<string> = new Set<VolumeState>(['readable', 'encrypted', 'swap', 'member', 'damaged', 'unknown'])

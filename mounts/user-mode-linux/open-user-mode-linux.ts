@@ -91,7 +91,8 @@ class Opening {
     let isClosed = false
     const reader = createReader({ connection, window, volumes, close })
     const failed = connection.failed.then(async (error) => {
-      await this.end()
+      // The reason is what matters; what could not be ended now, a later close tells.
+      await this.end().catch(() => undefined)
       return isClosed ? new Promise<never>(() => undefined) : error
     })
     const closeMount = (): Promise<void> => {
@@ -109,9 +110,13 @@ class Opening {
     }
   }
 
-  /** Idempotent. The kernel first: it holds the room's disk open. */
+  /** Idempotent; after a failure it can be tried again. The kernel first: it holds the room's disk open. */
   end(): Promise<void> {
-    return (this.#ending ??= this.#end())
+    this.#ending ??= this.#end().catch((error: unknown) => {
+      this.#ending = null
+      throw error
+    })
+    return this.#ending
   }
 
   async #end(): Promise<void> {

@@ -16,6 +16,8 @@ const ANSWER_MS = 30_000
 /** The line's buffer holds 4096 bytes, and loses its way when it is full: the requests of all slots together must fit. */
 const PATH_ON_LINE_BYTES = 512
 const IN_SLOT = 0x8000_0000
+/** No folder has more entries. */
+const NUMBER_MAX = 0xffff_ffff
 
 export interface ReaderParts {
   connection: Connection
@@ -82,7 +84,8 @@ export function createReader({ connection, window, volumes, close }: ReaderParts
   return {
     volumes,
     failed: connection.failed,
-    async list(volume, path, { first, most }, signal) {
+    async list(volume, path, { first: asked, most }, signal) {
+      const first = Math.min(asked, NUMBER_MAX)
       const entries: Entry[] = []
       for (;;) {
         // A page of long names may not fit into one slot.

@@ -55,7 +55,13 @@ sub logical_volumes {
   lvm(\@devices, 'vgchange', '--activate', 'y', '--activationmode', 'partial', '--noudevsync');
   opendir(my $folder, '/sys/block') or return;
   my %device = map { line_of("/sys/block/$_/dm/name") => $_ } grep { /\Adm-/ } readdir $folder;
-  return map { logical_volume(\%device, @$_) } grep { $_->[2] !~ /pool/ } @told;
+  my (@found, %by_device);
+  for my $volume (map { logical_volume(\%device, @$_) } grep { $_->[2] !~ /pool/ } @told) {
+    my $known = $by_device{ $volume->{device} };
+    if (!$known) { push @found, $by_device{ $volume->{device} } = $volume }
+    else { $known->{note} = 'another volume group of the same name is on this disk, and is not opened' }
+  }
+  return @found;
 }
 
 sub logical_volume {

@@ -39,7 +39,7 @@ my @volumes;
 sub find_volumes {
   my @disks = ({ id => 'disk', device => 'ubda' });
   while (@disks) {
-    my @found = map { volumes_of_disk($_) } @disks;
+    my @found = map { named_once($_) } map { volumes_of_disk($_) } @disks;
     splice @found, VOLUMES_MAX - @volumes if @volumes + @found > VOLUMES_MAX;
     join_btrfs(@found);
     open_volume($_) for grep { $_->{state} eq 'closed' } @found;
@@ -50,6 +50,16 @@ sub find_volumes {
   }
   add_note($volumes[-1], 'the disk holds more volumes than can be listed') if @volumes == VOLUMES_MAX;
   return @volumes;
+}
+
+# Groups of a copied disk bear the same names, and a group may be named as partitions are: requests must still mean one volume. Partitions come first.
+my %taken;
+
+sub named_once {
+  my ($volume) = @_;
+  my $id = $volume->{id};
+  for (my $number = 2; $taken{ $volume->{id} }++; $number++) { $volume->{id} = "$id+$number" }
+  return $volume;
 }
 
 sub volumes_of_disk {

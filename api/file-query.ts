@@ -7,7 +7,8 @@ import { namesOfPath, pathOfNames } from '../domain/file-path.ts'
  * leaves bytes that it cannot decode as they stand, which would name another file.
  */
 export function filePathOf(url: string, path: string): string {
-  const query = url.split('?', 2)[1] ?? ''
+  // All of it: a question mark may stand in a query, too.
+  const query = url.slice(url.indexOf('?') + 1)
   try {
     decodeURIComponent(query)
   } catch (cause) {

@@ -9,6 +9,7 @@ import { checkChain, qcow2SizeBytes, type ChainLink } from '../disks/chain.ts'
 import { HoldfastError } from '../domain/errors.ts'
 import { startFileExport } from '../tools/qemu-storage-daemon.ts'
 import { unexpectedExit, type RunningTool } from '../tools/run-tool.ts'
+import { closeOnce } from './close-once.ts'
 
 const STOP_GRACE_MS = 5_000
 
@@ -64,12 +65,12 @@ export async function openRoom(options: RoomOptions, signal?: AbortSignal): Prom
 }
 
 function roomOf(exporter: RunningTool, folder: string, sizeBytes: number): Room {
-  let closing: Promise<void> | null = null
+  let isClosed = false
   const hostPath = (name: string): string => join(`/proc/${exporter.pid}/root`, folder, name)
-  const close = async (): Promise<void> => {
+  const close = closeOnce(async () => {
     await exporter.stop(STOP_GRACE_MS)
     await removeFolder(folder)
-  }
+  })
   return {
     pid: exporter.pid,
     folder,
@@ -77,13 +78,10 @@ function roomOf(exporter: RunningTool, folder: string, sizeBytes: number): Room 
     sizeBytes,
     hostPath,
     enter: (program, args) => ['nsenter', [`--mount=/proc/${exporter.pid}/ns/mnt`, '--', program, ...args]],
-    failed: exporter.exited.then(() => (closing ? new Promise<never>(() => undefined) : exporterGone(exporter))),
+    failed: exporter.exited.then(() => (isClosed ? new Promise<never>(() => undefined) : exporterGone(exporter))),
     close: () => {
-      closing ??= close().catch((error: unknown) => {
-        closing = null
-        throw error
-      })
-      return closing
+      isClosed = true
+      return close()
     },
   }
 }

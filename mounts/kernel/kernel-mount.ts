@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { DriverName } from '../../domain/restore-mount.ts'
 import { unexpectedExit, type RunningTool } from '../../tools/run-tool.ts'
+import { closeOnce } from '../close-once.ts'
 import type { FileReader } from '../file-reader.ts'
 import type { RestoreMount } from '../restore-mount.ts'
 import { createFolderReader } from './folder-reader.ts'
@@ -47,8 +48,8 @@ class KernelMount implements RestoreMount {
   readonly device: string
   readonly folder: string
   readonly failed: Promise<HoldfastError>
-  readonly #parts: Parts
-  #closing: Promise<void> | null = null
+  readonly #end: () => Promise<void>
+  #isClosed = false
 
   constructor(parts: Parts, read: (keeper: Parameters<typeof createFolderReader>[1]) => FileReader) {
     const { mountId, driver, disk, programs } = parts
@@ -56,9 +57,9 @@ class KernelMount implements RestoreMount {
     this.driver = driver
     this.device = disk.device
     this.folder = disk.hostPath('')
-    this.#parts = parts
+    this.#end = closeOnce(() => this.#endParts(parts))
     const gone = Promise.race([disk.failed, ...programs.map(programGone)])
-    const failed = gone.then((reason) => (this.#closing ? new Promise<never>(() => undefined) : reason))
+    const failed = gone.then((reason) => (this.#isClosed ? new Promise<never>(() => undefined) : reason))
     this.reader = read({ failed, isGone: () => isGone(disk.hostPath('')) })
     this.failed = failed.then(async (reason) => {
       // The reason is what matters; what could not be ended now, a later close tells.
@@ -68,12 +69,11 @@ class KernelMount implements RestoreMount {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#end()
-    return this.#closing
+    this.#isClosed = true
+    return this.#end()
   }
 
-  async #end(): Promise<void> {
-    const { disk, programs, loops } = this.#parts
+  async #endParts({ disk, programs, loops }: Parts): Promise<void> {
     const readsEnded = this.reader.close()
     await Promise.race([readsEnded, delay(READS_END_MS, undefined, { ref: false })])
     await endAll(disk, programs, loops, readsEnded)

@@ -9,6 +9,7 @@ import { checkChain, qcow2SizeBytes, type ChainLink } from '../../disks/chain.ts
 import { HoldfastError, type JsonObject } from '../../domain/errors.ts'
 import { qemuNbdArguments } from '../../tools/qemu-nbd.ts'
 import { runTool, startTool, unexpectedExit, type RunningTool } from '../../tools/run-tool.ts'
+import { closeOnce } from '../close-once.ts'
 import type { KernelDisk } from './kernel-disk.ts'
 import { unavailable } from './require-loop-mounts.ts'
 
@@ -59,7 +60,7 @@ async function connectFree(blockGraph: JsonObject, { links, folder }: NbdDiskOpt
     const server = startServer(name, folder, blockGraph)
     const sizeBytes = qcow2SizeBytes(links.at(-1)?.disk.size_bytes ?? 0)
     await connected(server, { name, sizeBytes, signal }).catch(async (error: unknown) => {
-      await disconnect(server, name)
+      await disconnect(server, name, await ownClientOf(server, name))
       throw error
     })
     return diskOf(server, { name, folder, sizeBytes })
@@ -150,7 +151,13 @@ function diskOf(
   server: RunningTool,
   { name, folder, sizeBytes }: { name: string; folder: string; sizeBytes: number },
 ): KernelDisk {
-  let closing: Promise<void> | null = null
+  let isClosed = false
+  // Found once: another time the server is gone, and the device may be another program's.
+  let client: Promise<string | null> | null = null
+  const close = closeOnce(async () => {
+    await disconnect(server, name, await (client ??= ownClientOf(server, name)))
+    await removeFolder(folder)
+  })
   return {
     path: `/dev/${name}`,
     device: `/dev/${name}`,
@@ -160,16 +167,17 @@ function diskOf(
     owner: { uid: 0, gid: 0 },
     hostPath: (inside) => join(`/proc/${server.pid}/root`, folder, inside),
     enter: (program, args) => ['nsenter', [`--mount=/proc/${server.pid}/ns/mnt`, '--', program, ...args]],
-    failed: server.exited.then(() => (closing ? new Promise<never>(() => undefined) : serverGone(server))),
-    close: () => (closing ??= disconnect(server, name).then(() => removeFolder(folder))),
+    failed: server.exited.then(() => (isClosed ? new Promise<never>(() => undefined) : serverGone(server))),
+    close: () => {
+      isClosed = true
+      return close()
+    },
   }
 }
 
 /** The device first, so that the kernel waits for nobody; then whoever served it, and with it what is mounted. */
-async function disconnect(server: RunningTool, name: string): Promise<void> {
-  const client = await clientOf(name)
-  // Another program may have been faster: then the device is its own.
-  if (client !== null && (await isThread(server.pid, client))) {
+async function disconnect(server: RunningTool, name: string, client: string | null): Promise<void> {
+  if (client !== null && (await clientOf(name)) === client) {
     await runTool('qemu-nbd', ['--disconnect', `/dev/${name}`], { timeoutMs: DISCONNECT_MS }).catch((error: unknown) => {
       // The end of the server disconnects it too. What matters is looked at below.
       if (!(error instanceof HoldfastError)) throw error
@@ -186,6 +194,12 @@ async function disconnect(server: RunningTool, name: string): Promise<void> {
     }
     await delay(POLL_MS)
   }
+}
+
+/** `null` also when another program was faster: then the device is its own. */
+async function ownClientOf(server: RunningTool, name: string): Promise<string | null> {
+  const client = await clientOf(name)
+  return client !== null && (await isThread(server.pid, client)) ? client : null
 }
 
 /** Id of the thread that the kernel keeps a device's connection for; `null` while it has none. */

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { Volume } from '../../domain/restore-mount.ts'
 import { unexpectedExit, type RunningTool } from '../../tools/run-tool.ts'
+import { closeOnce } from '../close-once.ts'
 import type { OpenRestoreMount, RestoreMount } from '../restore-mount.ts'
 import { openRoom, type Room } from '../room.ts'
 import { volumesIn } from './answers.ts'
@@ -63,7 +64,6 @@ class Opening {
   readonly #room: Room
   #window: Window | null = null
   #kernel: RunningTool | null = null
-  #ending: Promise<void> | null = null
 
   constructor(room: Room) {
     this.#room = room
@@ -110,20 +110,12 @@ class Opening {
     }
   }
 
-  /** Idempotent; after a failure it can be tried again. The kernel first: it holds the room's disk open. */
-  end(): Promise<void> {
-    this.#ending ??= this.#end().catch((error: unknown) => {
-      this.#ending = null
-      throw error
-    })
-    return this.#ending
-  }
-
-  async #end(): Promise<void> {
+  /** Idempotent. The kernel first: it holds the room's disk open. */
+  readonly end = closeOnce(async () => {
     if (this.#kernel) await endSandbox(this.#kernel)
     await this.#window?.close()
     await this.#room.close()
-  }
+  })
 }
 
 function connect(kernel: RunningTool, room: Room): Connection {

@@ -31,7 +31,11 @@ const drivers: Record<DriverName, (options: MountOptions) => OpenRestoreMount> =
   'kernel-nbd': (options) => (request, signal) => openKernelNbdMount(request, options, signal),
 }
 
-function nothingReadable(volumes: readonly Volume[]): HoldfastError {
+/** Failures travel through histories, whose size is limited, and are read by people. */
+const VOLUMES_TOLD_MAX = 16
+
+function nothingReadable(all: readonly Volume[]): HoldfastError {
+  const volumes = all.slice(0, VOLUMES_TOLD_MAX)
   const found = volumes.map(({ id, state, fileSystem, note }) => `${id} is ${state}${describe(fileSystem, note)}`)
   return new HoldfastError(
     'FILE_SYSTEM_UNREADABLE',

@@ -6,8 +6,9 @@ import type { Entry, FileKind, FileStatus } from '../file-reader.ts'
 import { ByteReader } from './byte-reader.ts'
 import { senseless } from './protocol.ts'
 
-const VOLUMES_MAX = 1_024
-const TEXT_MAX_BYTES = 4_096
+/** As `guest/volumes.pl` keeps them. */
+const VOLUMES_MAX = 128
+const TEXT_MAX_BYTES = 1_024
 const NAME_MAX_BYTES = 1_024
 /** A symbolic link's: Linux keeps a page of memory of it, whatever the file system. */
 const TARGET_MAX_BYTES = 8_192

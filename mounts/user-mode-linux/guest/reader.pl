@@ -15,6 +15,8 @@ use constant { EIO => 5, ENOENT => 2, EINVAL => 22, ENOTDIR => 20, ELOOP => 40, 
 # by itself cannot be listed.
 use constant { NAME_COSTS_BYTES => 96, NAMES_KEPT_BYTES => 96 << 20 };
 use constant PATH_IN_WINDOW => 0x8000_0000;
+# The caller takes no more: ../answers.ts.
+use constant VOLUME_TEXT_MAX_BYTES => 1024;
 use constant { READ_AT_ONCE => 1 << 20, FILES_KEPT => 16 };
 
 binmode STDIN;
@@ -213,7 +215,7 @@ sub volumes {
   @volumes = map { $_->{root} ? $_ : undef } @found;
   return join '', map {
     my $volume = $_;
-    pack('(N/a*)7 Q>', map({ $volume->{$_} // '' } qw(id state type label uuid device note)), $volume->{size})
+    pack('(N/a*)7 Q>', map({ substr $volume->{$_} // '', 0, VOLUME_TEXT_MAX_BYTES } qw(id state type label uuid device note)), $volume->{size})
   } @found;
 }
 

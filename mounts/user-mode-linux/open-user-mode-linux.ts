@@ -10,9 +10,11 @@ import { openRoom, type Room } from '../room.ts'
 import { volumesIn } from './answers.ts'
 import { Connection } from './connection.ts'
 import { endSandbox, rememberSandbox } from './sandbox-end.ts'
+import { nextProcessor } from './processors.ts'
 import { ReaderProgram, type ReaderFiles } from './reader-program.ts'
 import { createReader } from './reader.ts'
 import { READER_OWNER, startKernel } from './sandbox.ts'
+import type { KernelFiles } from './sandbox.ts'
 import { startFailure } from './start-failure.ts'
 import { Window, WINDOW_BYTES } from './window.ts'
 
@@ -22,6 +24,8 @@ const OVERLAY_BYTES = 1024 * 1024 * 1024
 const ROOM_BYTES = WINDOW_BYTES + 256 * 1024 * 1024
 /** A start takes two seconds; many at once on a busy host, many more. */
 const START_MS = 60_000
+/** As `guest/volume-managers.pl` says it. */
+const ERESTART = 85
 /** Opening what is on the disk; the reader's own limit is shorter. */
 const VOLUMES_MS = 60_000
 
@@ -59,6 +63,11 @@ export function createUserModeLinux(options: UserModeLinuxOptions): OpenRestoreM
   }
 }
 
+interface Begun {
+  connection: Connection
+  volumes: Volume[]
+}
+
 /** What was acquired so far, so that all of it can be ended at any time. */
 class Opening {
   readonly #room: Room
@@ -69,27 +78,17 @@ class Opening {
     this.#room = room
   }
 
-  async mount(
-    mountId: string,
-    { initramfs, programs, startMs }: ReaderFiles & { startMs: number },
-    signal: AbortSignal,
-  ): Promise<RestoreMount> {
+  async mount(mountId: string, start: ReaderFiles & { startMs: number }, signal: AbortSignal): Promise<RestoreMount> {
     const room = this.#room
     const window = (this.#window = await Window.create(room.hostPath('window'), READER_OWNER))
     await makeOverlay(room.hostPath('overlay'))
-    const kernel = (this.#kernel = startKernel({ room, initramfs, programs, window: 'window', overlay: 'overlay' }, signal))
-    const connection = connect(kernel, room)
-    await connection.greeted(startMs).catch((error: unknown) => {
-      throw startFailure(kernel, error)
-    })
-    await rememberSandbox(kernel)
-    const volumes = await askVolumes(connection)
+    const { connection, volumes } = await this.#begin(start, signal)
     const close = (): Promise<void> => {
       connection.fail(closed())
       return this.end()
     }
-    let isClosed = false
     const reader = createReader({ connection, window, volumes, close })
+    let isClosed = false
     const failed = connection.failed.then(async (error) => {
       // The reason is what matters; what could not be ended now, a later close tells.
       await this.end().catch(() => undefined)
@@ -110,6 +109,35 @@ class Opening {
     }
   }
 
+  /** The kernel that starts fast reads nearly every disk; the whole one is for those of which the reader says so. */
+  async #begin(start: ReaderFiles & { startMs: number }, signal: AbortSignal): Promise<Begun> {
+    const begun = await this.#beginWith('fast', start, signal)
+    if (begun) return begun
+    if (this.#kernel) await endSandbox(this.#kernel)
+    signal.throwIfAborted()
+    const whole = await this.#beginWith('whole', start, signal)
+    if (whole) return whole
+    throw new HoldfastError('TOOL_FAILED', 'The reader asked for the whole kernel, which it had.')
+  }
+
+  /** Nothing when the reader needs the other kernel. */
+  async #beginWith(
+    kernelStart: KernelFiles['start'],
+    { initramfs, programs, startMs }: ReaderFiles & { startMs: number },
+    signal: AbortSignal,
+  ): Promise<Begun | undefined> {
+    const processor = await nextProcessor()
+    const places = { room: this.#room, initramfs, programs, window: 'window', overlay: 'overlay' }
+    const kernel = (this.#kernel = startKernel({ ...places, processor, start: kernelStart }, signal))
+    const connection = connect(kernel, this.#room)
+    await connection.greeted(startMs).catch((error: unknown) => {
+      throw startFailure(kernel, error)
+    })
+    await rememberSandbox(kernel)
+    const volumes = await askVolumes(connection)
+    return volumes && { connection, volumes }
+  }
+
   /** Idempotent. The kernel first: it holds the room's disk open. */
   readonly end = closeOnce(async () => {
     if (this.#kernel) await endSandbox(this.#kernel)
@@ -126,9 +154,11 @@ function connect(kernel: RunningTool, room: Room): Connection {
   return connection
 }
 
-async function askVolumes(connection: Connection): Promise<Volume[]> {
+/** Nothing when there is something on the disk that only the whole kernel reads. */
+async function askVolumes(connection: Connection): Promise<Volume[] | undefined> {
   const { errno, payload } = await connection.ask('V', [], VOLUMES_MS)
   if (errno === 0) return volumesIn(payload)
+  if (errno === ERESTART) return undefined
   throw new HoldfastError('TOOL_FAILED', `The disk's volumes could not be found: the reader answered with error ${errno}.`, {
     details: { errno, said: payload.toString('utf8').slice(0, 500) },
   })

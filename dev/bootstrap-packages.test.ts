@@ -42,7 +42,7 @@ const programs: Record<string, string[]> = {
     'find',
     'perl',
   ],
-  'util-linux': ['setpriv', 'unshare', 'nsenter', 'fallocate', 'flock', 'prlimit', 'mkswap'],
+  'util-linux': ['setpriv', 'unshare', 'nsenter', 'fallocate', 'flock', 'prlimit', 'taskset', 'mkswap'],
   'qemu-utils': ['qemu-img', 'qemu-nbd', 'qemu-io'],
   'qemu-system-common': ['qemu-storage-daemon'],
   nbdkit: ['nbdkit'],

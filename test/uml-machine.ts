@@ -5,6 +5,7 @@
 import { readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HoldfastError } from '../domain/errors.ts'
+import { nextProcessor } from '../mounts/user-mode-linux/processors.ts'
 import { runTool } from '../tools/run-tool.ts'
 
 const MODULES = '/usr/lib/uml/modules'
@@ -40,10 +41,16 @@ export async function runInUml({ script, disks, folder, timeoutMs, memoryMib = 5
     `uml_dir=${folder}/uml/`,
   ]
   const drives = disks.map((path, index) => `ubd${index}=${path}`)
-  await runTool('linux.uml', [...args, ...drives, 'con0=null,fd:1', 'con=null', 'ssl=null', 'quiet'], {
-    timeoutMs,
-    allowExitCodes: [1, 134],
-  })
+  // On one processor, as the readers are: see mounts/user-mode-linux/processors.ts.
+  const processor = String(await nextProcessor())
+  await runTool(
+    'taskset',
+    ['--cpu-list', processor, 'linux.uml', ...args, ...drives, 'con0=null,fd:1', 'con=null', 'ssl=null', 'quiet'],
+    {
+      timeoutMs,
+      allowExitCodes: [1, 134],
+    },
+  )
   const printed = await readFile(output, 'utf8')
   const exitCode = (await readFile(result, 'utf8')).trim()
   if (exitCode === '0') return printed

@@ -3,13 +3,12 @@
  * with its last process, however that ended: no mount, loop device or file is left on the host.
  */
 import { constants } from 'node:fs'
-import { access, chown, mkdir, rmdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { access, chown, mkdir, stat } from 'node:fs/promises'
 import { checkChain, qcow2SizeBytes, type ChainLink } from '../disks/chain.ts'
 import { HoldfastError } from '../domain/errors.ts'
 import { startFileExport } from '../tools/qemu-storage-daemon.ts'
-import { unexpectedExit, type RunningTool } from '../tools/run-tool.ts'
-import { closeOnce } from './close-once.ts'
+import type { RunningTool } from '../tools/run-tool.ts'
+import { heldBy, removeFolder, type HeldNamespace } from './held-namespace.ts'
 
 const STOP_GRACE_MS = 5_000
 
@@ -24,22 +23,12 @@ export interface RoomOptions {
   owner: { uid: number; gid: number }
 }
 
-export interface Room {
-  /** The exporter's; it holds the namespace open. */
+export interface Room extends HeldNamespace {
+  /** The exporter's, which holds the namespace. */
   readonly pid: number
-  /** The tmpfs, as processes inside name it. On the host the folder of this name is empty. */
-  readonly folder: string
   /** Absolute path of the disk's file, as this host's root can open it. */
   readonly device: string
   readonly sizeBytes: number
-  /** How the host names something of the room. */
-  hostPath(name: string): string
-  /** What to start, instead of a program, so that it runs inside. */
-  enter: (program: string, args: readonly string[]) => [program: string, args: string[]]
-  /** Settles with the reason when the exporter is gone although nobody closed the room. Never rejects. */
-  readonly failed: Promise<HoldfastError>
-  /** Waits until the exporter is gone and the folder removed. Who entered leaves first. Idempotent. */
-  close(): Promise<void>
 }
 
 /**
@@ -65,25 +54,8 @@ export async function openRoom(options: RoomOptions, signal?: AbortSignal): Prom
 }
 
 function roomOf(exporter: RunningTool, folder: string, sizeBytes: number): Room {
-  let isClosed = false
-  const hostPath = (name: string): string => join(`/proc/${exporter.pid}/root`, folder, name)
-  const close = closeOnce(async () => {
-    await exporter.stop(STOP_GRACE_MS)
-    await removeFolder(folder)
-  })
-  return {
-    pid: exporter.pid,
-    folder,
-    device: hostPath('disk'),
-    sizeBytes,
-    hostPath,
-    enter: (program, args) => ['nsenter', [`--mount=/proc/${exporter.pid}/ns/mnt`, '--', program, ...args]],
-    failed: exporter.exited.then(() => (isClosed ? new Promise<never>(() => undefined) : exporterGone(exporter))),
-    close: () => {
-      isClosed = true
-      return close()
-    },
-  }
+  const held = heldBy(exporter, folder, () => exporter.stop(STOP_GRACE_MS))
+  return { ...held, pid: exporter.pid, device: held.hostPath('disk'), sizeBytes }
 }
 
 /** Nothing is given away before the file is what the manifest says. */
@@ -112,17 +84,4 @@ async function requireFuse(): Promise<void> {
       { cause: error },
     )
   }
-}
-
-/** Never more than an empty folder: what the room held was never on this host's own storage. */
-async function removeFolder(folder: string): Promise<void> {
-  await rmdir(folder).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw error
-  })
-}
-
-async function exporterGone(exporter: RunningTool): Promise<HoldfastError> {
-  return new HoldfastError('MOUNT_INTERRUPTED', 'What showed the backup to the mount has ended. The mount is opened again.', {
-    cause: await unexpectedExit(exporter),
-  })
 }

@@ -8,7 +8,7 @@ import { FilePieces, openRegular } from './file-pieces.ts'
 import { readStatus } from './file-status.ts'
 import { FolderNames } from './folder-names.ts'
 import { entryPath, HeldFolders, PathError } from './held-folders.ts'
-import { untilAborted } from './until-aborted.ts'
+import { untilAborted } from '../until-aborted.ts'
 
 const FOLDERS_KEPT = 16
 const NAMES_KEPT = 400_000

@@ -2,14 +2,14 @@
  * A chain as a network block device of this host's kernel, which one `qemu-nbd` connects and serves. The process holds a mount namespace as a
  * room's exporter does (`../room.ts`): mounts in it, and the device's connection, go with it.
  */
-import { access, mkdir, open, readdir, readFile, rmdir } from 'node:fs/promises'
+import { access, mkdir, open, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { checkChain, qcow2SizeBytes, type ChainLink } from '../../disks/chain.ts'
 import { HoldfastError, type JsonObject } from '../../domain/errors.ts'
 import { qemuNbdArguments } from '../../tools/qemu-nbd.ts'
 import { runTool, startTool, unexpectedExit, type RunningTool } from '../../tools/run-tool.ts'
-import { closeOnce } from '../close-once.ts'
+import { heldBy, removeFolder } from '../held-namespace.ts'
 import type { KernelDisk } from './kernel-disk.ts'
 import { unavailable } from './require-loop-mounts.ts'
 
@@ -151,28 +151,12 @@ function diskOf(
   server: RunningTool,
   { name, folder, sizeBytes }: { name: string; folder: string; sizeBytes: number },
 ): KernelDisk {
-  let isClosed = false
   // Found once: another time the server is gone, and the device may be another program's.
   let client: Promise<string | null> | null = null
-  const close = closeOnce(async () => {
-    await disconnect(server, name, await (client ??= ownClientOf(server, name)))
-    await removeFolder(folder)
-  })
-  return {
-    path: `/dev/${name}`,
-    device: `/dev/${name}`,
-    sizeBytes,
-    folder,
-    // Block devices are root's.
-    owner: { uid: 0, gid: 0 },
-    hostPath: (inside) => join(`/proc/${server.pid}/root`, folder, inside),
-    enter: (program, args) => ['nsenter', [`--mount=/proc/${server.pid}/ns/mnt`, '--', program, ...args]],
-    failed: server.exited.then(() => (isClosed ? new Promise<never>(() => undefined) : serverGone(server))),
-    close: () => {
-      isClosed = true
-      return close()
-    },
-  }
+  const end = async (): Promise<void> => disconnect(server, name, await (client ??= ownClientOf(server, name)))
+  const device = `/dev/${name}`
+  // Block devices are root's.
+  return { ...heldBy(server, folder, end), path: device, device, sizeBytes, owner: { uid: 0, gid: 0 } }
 }
 
 /** The device first, so that the kernel waits for nobody; then whoever served it, and with it what is mounted. */
@@ -213,16 +197,4 @@ async function isThread(pid: number, thread: string): Promise<boolean> {
     () => true,
     () => false,
   )
-}
-
-async function removeFolder(folder: string): Promise<void> {
-  await rmdir(folder).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw error
-  })
-}
-
-async function serverGone(server: RunningTool): Promise<HoldfastError> {
-  return new HoldfastError('MOUNT_INTERRUPTED', 'What showed the backup to the mount has ended. The mount is opened again.', {
-    cause: await unexpectedExit(server),
-  })
 }

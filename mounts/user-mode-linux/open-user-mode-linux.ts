@@ -5,6 +5,7 @@ import { HoldfastError } from '../../domain/errors.ts'
 import type { Volume } from '../../domain/restore-mount.ts'
 import { unexpectedExit, type RunningTool } from '../../tools/run-tool.ts'
 import { closeOnce } from '../close-once.ts'
+import { NOBODY } from '../nobody.ts'
 import type { OpenRestoreMount, RestoreMount } from '../restore-mount.ts'
 import { openRoom, type Room } from '../room.ts'
 import { volumesIn } from './answers.ts'
@@ -13,7 +14,7 @@ import { endSandbox, rememberSandbox } from './sandbox-end.ts'
 import { nextProcessor } from './processors.ts'
 import { ReaderProgram, type ReaderFiles } from './reader-program.ts'
 import { createReader } from './reader.ts'
-import { READER_OWNER, startKernel } from './sandbox.ts'
+import { startKernel } from './sandbox.ts'
 import type { KernelFiles } from './sandbox.ts'
 import { startFailure } from './start-failure.ts'
 import { Window, WINDOW_BYTES } from './window.ts'
@@ -43,7 +44,7 @@ export function createUserModeLinux(options: UserModeLinuxOptions): OpenRestoreM
   return async (request, signal) => {
     const files = await program.prepare()
     const folder = join(options.runFolder, request.mountId)
-    const room = await openRoom({ links: request.links, folder, tmpfsBytes: ROOM_BYTES, owner: READER_OWNER }, signal)
+    const room = await openRoom({ links: request.links, folder, tmpfsBytes: ROOM_BYTES, owner: NOBODY }, signal)
     const opening = new Opening(room)
     const starting = new AbortController()
     const abort = (): void => starting.abort(signal?.reason)
@@ -80,7 +81,7 @@ class Opening {
 
   async mount(mountId: string, start: ReaderFiles & { startMs: number }, signal: AbortSignal): Promise<RestoreMount> {
     const room = this.#room
-    const window = (this.#window = await Window.create(room.hostPath('window'), READER_OWNER))
+    const window = (this.#window = await Window.create(room.hostPath('window'), NOBODY))
     await makeOverlay(room.hostPath('overlay'))
     const { connection, volumes } = await this.#begin(start, signal)
     const close = (): Promise<void> => {
@@ -168,7 +169,7 @@ async function makeOverlay(path: string): Promise<void> {
   const file = await open(path, 'wx', 0o600)
   try {
     await file.truncate(OVERLAY_BYTES)
-    await file.chown(READER_OWNER.uid, READER_OWNER.gid)
+    await file.chown(NOBODY.uid, NOBODY.gid)
   } finally {
     await file.close()
   }

@@ -4,6 +4,7 @@ import type { Volume } from '../../domain/restore-mount.ts'
 import { fileError } from '../file-errors.ts'
 import { nameToBytes } from '../file-names.ts'
 import type { ByteRange, Entry, EntryPage, FileReader, FileStatus } from '../file-reader.ts'
+import { untilAborted } from '../until-aborted.ts'
 import { entriesIn, statusIn } from './answers.ts'
 import { ByteReader } from './byte-reader.ts'
 import type { Connection } from './connection.ts'
@@ -62,7 +63,7 @@ export function createReader({ connection, window, volumes, close }: ReaderParts
         throw error
       })
       .finally(() => request.pool.give(slot))
-    return abortable(answered, request.signal)
+    return untilAborted(answered, request.signal ? [request.signal] : [])
   }
 
   async function page(
@@ -140,20 +141,4 @@ function pageHeader(
   const possible = Math.min(most, Math.max(0, total - first))
   if (count > possible || (count === 0 && possible > 0)) throw senseless(`${count} entries where ${possible} are`)
   return { total, count, length }
-}
-
-async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return work
-  const { promise: aborted, reject } = Promise.withResolvers<never>()
-  const abort = (): void => reject(signal.reason)
-  signal.addEventListener('abort', abort, { once: true })
-  if (signal.aborted) abort()
-  // Whichever is late is nobody's concern.
-  aborted.catch(() => undefined)
-  work.catch(() => undefined)
-  try {
-    return await Promise.race([work, aborted])
-  } finally {
-    signal.removeEventListener('abort', abort)
-  }
 }

@@ -4,11 +4,9 @@
  */
 import { dirname, join } from 'node:path'
 import { startTool, type RunningTool } from '../../tools/run-tool.ts'
+import { NOBODY } from '../nobody.ts'
 import type { Room } from '../room.ts'
 import { librariesOf } from './guest-files.ts'
-
-/** "nobody" and "nogroup". */
-export const READER_OWNER = { uid: 65_534, gid: 65_534 }
 
 const LINUX = '/usr/bin/linux.uml'
 const SETPRIV = '/usr/bin/setpriv'
@@ -75,7 +73,7 @@ const namespaces = words(
 const folders = words(`--proc /proc --dev /dev --perms 1777 --size ${SCRATCH_BYTES} --tmpfs /tmp`)
 
 const asNobody = words(
-  `--reuid ${READER_OWNER.uid} --regid ${READER_OWNER.gid} --clear-groups --no-new-privs --inh-caps=-all --pdeathsig KILL`,
+  `--reuid ${NOBODY.uid} --regid ${NOBODY.gid} --clear-groups --no-new-privs --inh-caps=-all --pdeathsig KILL`,
 )
 
 /** The console goes to standard error, whose end is kept; the reader's line is standard input and output. */

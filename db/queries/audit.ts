@@ -1,9 +1,9 @@
 /** The audit trail: who did what, when. Rows are only ever added. */
-import { sql } from 'kysely'
 import type { Selectable } from 'kysely'
 import type { JsonObject } from '../../domain/errors.ts'
 import type { Catalog } from '../client.ts'
 import type { AuditEventsTable } from '../schema.ts'
+import { countUpTo, pageNewestFirst } from './page.ts'
 import type { Page } from './page.ts'
 
 export type AuditEvent = Selectable<AuditEventsTable>
@@ -61,25 +61,13 @@ export async function listAuditEvents(
   filter: AuditFilter,
   { after, limit }: Page<AuditPosition>,
 ): Promise<AuditEvent[]> {
-  return filtered(catalog, filter)
-    .selectAll()
-    .$if(after !== undefined, (query) =>
-      query.where('at', '<=', after!.at).where((row) => row.or([row('at', '<', after!.at), row('id', '<', after!.id)])),
-    )
-    .orderBy('at', 'desc')
-    .orderBy('id', 'desc')
-    .limit(limit)
-    .execute()
+  const position = after && { createdAt: after.at, id: after.id }
+  return pageNewestFirst(filtered(catalog, filter).selectAll(), 'at', { limit, after: position }).execute()
 }
 
 /** How many match: all, or counted no further than `most`, which stays quick in a trail of any length. */
 export async function countAuditEvents(catalog: Catalog, filter: AuditFilter, most?: number): Promise<number> {
-  const matching = filtered(catalog, filter)
-  const total = sql<number>`count(*)`.as('total')
-  const counting =
-    most === undefined ? matching.select(total) : catalog.selectFrom(matching.select('id').limit(most).as('some')).select(total)
-  const row = await counting.executeTakeFirstOrThrow()
-  return row.total
+  return countUpTo(catalog, filtered(catalog, filter), most)
 }
 
 function filtered(catalog: Catalog, filter: AuditFilter) {

@@ -2,11 +2,11 @@
  * Lists of backups, newest first. Every filter walks an index in that order, so a page costs the same among a thousand or a million.
  * Names and counts of the page's rows come in one further query each: a join would let the optimizer start from the small table and sort everything.
  */
-import { sql } from 'kysely'
 import type { Selectable } from 'kysely'
 import type { BackupState, BackupType } from '../../domain/backup.ts'
 import type { Catalog } from '../client.ts'
 import type { BackupJobsTable } from '../schema.ts'
+import { countUpTo, pageNewestFirst } from './page.ts'
 import type { NewestFirst, Page } from './page.ts'
 import { repositoryNames } from './repositories.ts'
 
@@ -30,17 +30,7 @@ export interface ListedBackup extends BackupJob {
 }
 
 export async function listBackups(catalog: Catalog, filter: BackupFilter, page: Page<NewestFirst>): Promise<ListedBackup[]> {
-  const { after } = page
-  const keys = filtered(catalog, filter)
-    .select('id')
-    .$if(after !== undefined, (query) =>
-      query
-        .where('created_at', '<=', after!.createdAt)
-        .where((row) => row.or([row('created_at', '<', after!.createdAt), row('id', '<', after!.id)])),
-    )
-    .orderBy('created_at', 'desc')
-    .orderBy('id', 'desc')
-    .limit(page.limit)
+  const keys = pageNewestFirst(filtered(catalog, filter).select('id'), 'created_at', page)
   // Keys first, rows after: from an index alone the optimizer starts at the cursor; asked for whole rows it walks there from the newest.
   const jobs = await catalog
     .selectFrom(keys.as('page'))
@@ -61,13 +51,7 @@ export async function listBackups(catalog: Catalog, filter: BackupFilter, page: 
 
 /** How many match: all, or counted no further than `most`, which stays quick in a catalog of any size. */
 export async function countBackups(catalog: Catalog, filter: BackupFilter, most?: number): Promise<number> {
-  const matching = filtered(catalog, filter)
-  // Counting a bounded part needs a derived table, which for everything would cost several times the plain count.
-  const total = sql<number>`count(*)`.as('total')
-  const counting =
-    most === undefined ? matching.select(total) : catalog.selectFrom(matching.select('id').limit(most).as('some')).select(total)
-  const row = await counting.executeTakeFirstOrThrow()
-  return row.total
+  return countUpTo(catalog, filtered(catalog, filter), most)
 }
 
 async function diskCounts(catalog: Catalog, backupIds: readonly string[]): Promise<Map<string, number>> {

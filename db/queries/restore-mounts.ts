@@ -4,6 +4,7 @@ import type { Selectable } from 'kysely'
 import { leaseEnd } from '../../domain/restore-mount.ts'
 import type { Catalog } from '../client.ts'
 import type { RestoreMountsTable } from '../schema.ts'
+import { countUpTo, pageNewestFirst } from './page.ts'
 import type { NewestFirst, Page } from './page.ts'
 
 export type RestoreMountRow = Selectable<RestoreMountsTable>
@@ -33,28 +34,13 @@ export async function findRestoreMount(catalog: Catalog, mountId: string): Promi
 }
 
 /** Newest first. */
-export async function listRestoreMounts(catalog: Catalog, { after, limit }: Page<NewestFirst>): Promise<RestoreMountRow[]> {
-  return catalog
-    .selectFrom('restore_mounts')
-    .selectAll()
-    .$if(after !== undefined, (query) =>
-      query
-        .where('created_at', '<=', after!.createdAt)
-        .where((row) => row.or([row('created_at', '<', after!.createdAt), row('id', '<', after!.id)])),
-    )
-    .orderBy('created_at', 'desc')
-    .orderBy('id', 'desc')
-    .limit(limit)
-    .execute()
+export async function listRestoreMounts(catalog: Catalog, page: Page<NewestFirst>): Promise<RestoreMountRow[]> {
+  return pageNewestFirst(catalog.selectFrom('restore_mounts').selectAll(), 'created_at', page).execute()
 }
 
 /** All of them: they are bounded by what the hosts may hold. */
 export async function countRestoreMounts(catalog: Catalog): Promise<number> {
-  const { total } = await catalog
-    .selectFrom('restore_mounts')
-    .select(sql<number>`count(*)`.as('total'))
-    .executeTakeFirstOrThrow()
-  return total
+  return countUpTo(catalog, catalog.selectFrom('restore_mounts'), undefined)
 }
 
 /** Of these, the ids that have a row. */

@@ -1,9 +1,9 @@
 /** Reading restores, newest first. The disks of a VM restore are not restores of their own here. */
-import { sql } from 'kysely'
 import type { Selectable } from 'kysely'
 import type { WorkState } from '../../domain/backup.ts'
 import type { Catalog } from '../client.ts'
 import type { RestoreJobsTable } from '../schema.ts'
+import { countUpTo, pageNewestFirst } from './page.ts'
 import type { NewestFirst, Page } from './page.ts'
 
 export type RestoreJob = Selectable<RestoreJobsTable>
@@ -15,29 +15,12 @@ export interface RestoreFilter {
 }
 
 export async function listRestores(catalog: Catalog, filter: RestoreFilter, page: Page<NewestFirst>): Promise<RestoreJob[]> {
-  const { after } = page
-  return filtered(catalog, filter)
-    .selectAll()
-    .$if(after !== undefined, (query) =>
-      query
-        .where('created_at', '<=', after!.createdAt)
-        .where((row) => row.or([row('created_at', '<', after!.createdAt), row('id', '<', after!.id)])),
-    )
-    .orderBy('created_at', 'desc')
-    .orderBy('id', 'desc')
-    .limit(page.limit)
-    .execute()
+  return pageNewestFirst(filtered(catalog, filter).selectAll(), 'created_at', page).execute()
 }
 
 /** How many match: all, or counted no further than `most`, which stays quick in a catalog of any size. */
 export async function countRestores(catalog: Catalog, filter: RestoreFilter, most?: number): Promise<number> {
-  const matching = filtered(catalog, filter)
-  // Counting a bounded part needs a derived table, which for everything would cost several times the plain count.
-  const total = sql<number>`count(*)`.as('total')
-  const counting =
-    most === undefined ? matching.select(total) : catalog.selectFrom(matching.select('id').limit(most).as('some')).select(total)
-  const row = await counting.executeTakeFirstOrThrow()
-  return row.total
+  return countUpTo(catalog, filtered(catalog, filter), most)
 }
 
 export async function findRestore(catalog: Catalog, id: string): Promise<RestoreJob | undefined> {

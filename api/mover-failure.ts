@@ -8,7 +8,6 @@ const FAILURE_MAX_BYTES = 256 * 1024
 /** An answer without a body tells no more than its status: enough for one that has no body either. */
 const codeOfStatus: Partial<Record<number, ErrorCode>> = {
   400: 'FILE_PATH_INVALID',
-  401: 'MOVER_UNAVAILABLE',
   404: 'FILE_NOT_FOUND',
   409: 'NOT_A_FILE',
   416: 'RANGE_NOT_SATISFIABLE',
@@ -17,7 +16,7 @@ const codeOfStatus: Partial<Record<number, ErrorCode>> = {
   503: 'MOUNT_NOT_READY',
 }
 
-/** Reads the rest of `answer`, whose status is 400 or more. A code that we do not know is `INTERNAL`, and what is wrong between the two of us `MOVER_UNAVAILABLE`. */
+/** Reads the rest of `answer`, which is signed and whose status is 400 or more: that a mover let nobody in never comes here. A code that we do not know is `INTERNAL`. */
 export async function moverFailure(answer: IncomingMessage, method: string): Promise<HoldfastError> {
   const status = answer.statusCode ?? 0
   if (method === 'HEAD') {
@@ -25,8 +24,6 @@ export async function moverFailure(answer: IncomingMessage, method: string): Pro
     return new HoldfastError(codeOfStatus[status] ?? 'INTERNAL', `The mover answered with status ${status}.`)
   }
   const said = await readFailure(answer)
-  // Not the caller's session: the key or the clock of the mover.
-  if (said.code === 'UNAUTHENTICATED') return new HoldfastError('MOVER_UNAVAILABLE', said.message)
   if (!isErrorCode(said.code)) return new HoldfastError('INTERNAL', `The mover answered with status ${status}: ${said.message}`)
   return new HoldfastError(said.code, said.message, { details: said.details })
 }

@@ -41,6 +41,7 @@ module.exports = {
     only('disks-use-tools', 'disks', ['tools', 'domain']),
     only('sources-use-disks', 'sources', ['disks', 'tools', 'domain']),
     only('repositories-use-tools', 'repositories', ['tools', 'domain']),
+    only('hosting-runs-repositories', 'hosting', ['repositories', 'disks', 'tools', 'domain']),
     only('mounts-read-disks', 'mounts', ['disks', 'tools', 'domain']),
     only('files-come-from-mounts', 'files', ['mounts', 'tools', 'security', 'domain']),
     only('db-knows-tables', 'db', ['domain']),
@@ -48,6 +49,7 @@ module.exports = {
     only('activities-join-adapters', 'activities', [
       'domain',
       'disks',
+      'hosting',
       'mounts',
       'sources',
       'repositories',
@@ -63,6 +65,7 @@ module.exports = {
       'workflows',
       'temporal',
       'sources',
+      'hosting',
       'mounts',
       'files',
       'repositories',
@@ -78,7 +81,10 @@ module.exports = {
       name: 'api-never-touches-disks',
       severity: 'error',
       from: { path: '^api/', pathNot: test },
-      to: { path: '^(disks|mounts|files|sources|repositories|tools|activities|worker)/', dependencyTypesNot: ['type-only'] },
+      to: {
+        path: '^(disks|hosting|mounts|files|sources|repositories|tools|activities|worker)/',
+        dependencyTypesNot: ['type-only'],
+      },
     },
     {
       name: 'one-spawner',

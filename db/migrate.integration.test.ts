@@ -8,6 +8,7 @@ import * as foundingTables from './migrations/0001-founding-tables.ts'
 import * as sourceConnections from './migrations/0002-source-connections.ts'
 import * as vmRestores from './migrations/0003-vm-restores.ts'
 import * as restoreMounts from './migrations/0004-restore-mounts.ts'
+import * as repositoryCare from './migrations/0005-repository-care.ts'
 import type { Database } from './schema.ts'
 
 /** Every column `schema.ts` promises; the compiler refuses a missing or an invented one. */
@@ -24,8 +25,54 @@ const promised: { [Table in keyof Database]: Record<keyof Database[Table], true>
     used_size_bytes: true,
     available_size_bytes: true,
     last_check_at: true,
+    credentials_id: true,
+    auto_mount: true,
+    total_inodes: true,
+    used_inodes: true,
+    latency_ms: true,
+    health: true,
+    health_message: true,
+    health_since: true,
+    stopped_at: true,
+    warning_percent: true,
+    critical_percent: true,
+    is_immutable: true,
+    immutable_method: true,
+    retention_period_days: true,
+    min_retention_days: true,
+    enforced_by: true,
+    enforcement_reason: true,
+    attested_at: true,
     created_at: true,
     updated_at: true,
+  },
+  repository_samples: {
+    repository_id: true,
+    sampled_at: true,
+    total_bytes: true,
+    used_bytes: true,
+    available_bytes: true,
+    used_inodes: true,
+    total_inodes: true,
+    latency_ms: true,
+    health: true,
+  },
+  repository_reservations: { backup_id: true, repository_id: true, reserved_bytes: true, created_at: true },
+  alerts: {
+    id: true,
+    kind: true,
+    cause: true,
+    severity: true,
+    repository_id: true,
+    backup_id: true,
+    message: true,
+    details: true,
+    opened_at: true,
+    seen_at: true,
+    acknowledged_at: true,
+    acknowledged_by: true,
+    resolved_at: true,
+    open_cause: true,
   },
   sources: {
     id: true,
@@ -95,6 +142,10 @@ const promised: { [Table in keyof Database]: Record<keyof Database[Table], true>
     error_message: true,
     workflow_id: true,
     source_slot_at: true,
+    parked_reason: true,
+    parked_at: true,
+    parked_message: true,
+    locked_until: true,
     created_at: true,
     started_at: true,
     completed_at: true,
@@ -238,6 +289,7 @@ const known = {
   '0002-source-connections': sourceConnections,
   '0003-vm-restores': vmRestores,
   '0004-restore-mounts': restoreMounts,
+  '0005-repository-care': repositoryCare,
 }
 const everything = Object.keys(known)
 

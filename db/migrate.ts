@@ -7,6 +7,7 @@ import * as foundingTables from './migrations/0001-founding-tables.ts'
 import * as sourceConnections from './migrations/0002-source-connections.ts'
 import * as vmRestores from './migrations/0003-vm-restores.ts'
 import * as restoreMounts from './migrations/0004-restore-mounts.ts'
+import * as repositoryCare from './migrations/0005-repository-care.ts'
 import { withoutStatementDeadline } from './statement-deadline.ts'
 
 /** Applied in the order of their names; a published one is never changed, only followed by another. */
@@ -15,6 +16,7 @@ const migrations: Record<string, Migration> = {
   '0002-source-connections': sourceConnections,
   '0003-vm-restores': vmRestores,
   '0004-restore-mounts': restoreMounts,
+  '0005-repository-care': repositoryCare,
 }
 
 /**

@@ -7,14 +7,18 @@ import type {
   Compression,
   Consistency,
   FullReason,
+  ParkedReason,
   RepositoryType,
   SourceType,
   VerificationState,
   WorkState,
 } from '../domain/backup.ts'
+import type { AlertKind, AlertSeverity } from '../domain/alerts.ts'
 import type { ErrorCode, JsonObject } from '../domain/errors.ts'
+import type { Enforcement, ImmutabilityMethod } from '../domain/immutability.ts'
 import type { DriverName, MountState, Volume } from '../domain/restore-mount.ts'
 import type { RestoreTarget, VmTarget } from '../domain/restore.ts'
+import type { HealthState } from '../domain/storage-health.ts'
 
 /** Set by the database on insert. */
 type CreatedAt = ColumnType<Date, Date | undefined, never>
@@ -26,6 +30,9 @@ type Flag = ColumnType<boolean, boolean | undefined, boolean>
 export interface Database {
   users: UsersTable
   backup_repositories: BackupRepositoriesTable
+  repository_samples: RepositorySamplesTable
+  repository_reservations: RepositoryReservationsTable
+  alerts: AlertsTable
   sources: SourcesTable
   sealed_credentials: SealedCredentialsTable
   vm_contexts: VmContextsTable
@@ -54,7 +61,7 @@ export interface BackupRepositoriesTable {
   name: string
   repository_type: RepositoryType
   enabled: Flag
-  /** local: `{ "path": "/…" }`. Never a credential. */
+  /** As `domain/repository-place.ts` says. Never a credential. */
   config: Json<JsonObject>
   /** The mover that reaches it. */
   host_id: string
@@ -62,8 +69,82 @@ export interface BackupRepositoriesTable {
   used_size_bytes: Generated<number>
   available_size_bytes: Generated<number>
   last_check_at: Date | null
+  /** In `sealed_credentials`; `null` when its place needs none. */
+  credentials_id: ColumnType<string | null, string | null | undefined, string | null>
+  /** Mounted when its mover starts; otherwise on demand only. */
+  auto_mount: Flag
+  total_inodes: Generated<number>
+  used_inodes: Generated<number>
+  /** Of the last look's write test, whole; `null` when it did not answer. */
+  latency_ms: ColumnType<number | null, number | null | undefined, number | null>
+  health: ColumnType<HealthState, HealthState | undefined, HealthState>
+  health_message: ColumnType<string | null, string | null | undefined, string | null>
+  /** Since when it is what it is. */
+  health_since: ColumnType<Date | null, Date | null | undefined, Date | null>
+  /** Since when the monitor keeps new backups away; `null` while it does not. `enabled` is the administrator's. */
+  stopped_at: ColumnType<Date | null, Date | null | undefined, Date | null>
+  /** `null`: the default thresholds. */
+  warning_percent: ColumnType<number | null, number | null | undefined, number | null>
+  critical_percent: ColumnType<number | null, number | null | undefined, number | null>
+  is_immutable: Flag
+  immutable_method: ColumnType<ImmutabilityMethod | null, ImmutabilityMethod | null | undefined, ImmutabilityMethod | null>
+  /** Days for which a published backup is locked. */
+  retention_period_days: ColumnType<number | null, number | null | undefined, number | null>
+  /** No backup goes before it is so old, locked or not, and no lock is set for less. */
+  min_retention_days: ColumnType<number | null, number | null | undefined, number | null>
+  /** What really enforces it, as last tried; `null` while nobody has tried. */
+  enforced_by: ColumnType<
+    Enforcement['enforcedBy'] | null,
+    Enforcement['enforcedBy'] | null | undefined,
+    Enforcement['enforcedBy'] | null
+  >
+  enforcement_reason: ColumnType<string | null, string | null | undefined, string | null>
+  /** When the locks were last seen to hold. */
+  attested_at: ColumnType<Date | null, Date | null | undefined, Date | null>
   created_at: CreatedAt
   updated_at: UpdatedAt
+}
+
+/** What looks at repositories found, for trends. */
+export interface RepositorySamplesTable {
+  repository_id: string
+  sampled_at: Date
+  total_bytes: number
+  used_bytes: number
+  available_bytes: number
+  used_inodes: number
+  total_inodes: number
+  latency_ms: number | null
+  health: HealthState
+}
+
+/** Space that admitted backups count on and have not written yet. */
+export interface RepositoryReservationsTable {
+  backup_id: string
+  repository_id: string
+  reserved_bytes: number
+  created_at: CreatedAt
+}
+
+export interface AlertsTable {
+  /** `alert-<ulid, lower case>` */
+  id: string
+  kind: AlertKind
+  /** `alertCause()`. */
+  cause: string
+  severity: AlertSeverity
+  repository_id: string | null
+  backup_id: string | null
+  message: string
+  details: Json<JsonObject>
+  opened_at: Date
+  /** When the cause was last seen to last. */
+  seen_at: Date
+  acknowledged_at: Date | null
+  acknowledged_by: string | null
+  resolved_at: Date | null
+  /** Computed: the cause while the alert is not resolved; unique. */
+  open_cause: ColumnType<string | null, never, never>
 }
 
 /** A connection to a platform that VMs come from. */
@@ -176,6 +257,12 @@ export interface BackupJobsTable {
   workflow_id: string
   /** When it took one of its source's slots; `null` while it waits, or needs none. */
   source_slot_at: ColumnType<Date | null, Date | null | undefined, Date | null>
+  /** While it waits for room or for its repository: why, since when, in words. */
+  parked_reason: ColumnType<ParkedReason | null, ParkedReason | null | undefined, ParkedReason | null>
+  parked_at: ColumnType<Date | null, Date | null | undefined, Date | null>
+  parked_message: ColumnType<string | null, string | null | undefined, string | null>
+  /** Until when its files are locked; later than its own retention while a backup that needs it is locked longer. */
+  locked_until: ColumnType<Date | null, Date | null | undefined, Date | null>
   created_at: CreatedAt
   started_at: Date | null
   completed_at: Date | null

@@ -5,6 +5,10 @@ export type BackupType = 'full' | 'incremental'
 export const backupStates = ['pending', 'running', 'completed', 'failed', 'cancelled'] as const
 export type BackupState = (typeof backupStates)[number]
 
+/** Why a running backup waits: its repository is full, or does not answer. It goes on by itself. */
+export const parkedReasons = ['repository_full', 'repository_unavailable'] as const
+export type ParkedReason = (typeof parkedReasons)[number]
+
 /** State of one disk inside a backup, and of a restore. */
 export type WorkState = BackupState
 

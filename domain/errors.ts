@@ -38,6 +38,11 @@ export const errorKinds = {
   REPO_DISABLED: lasting,
   REPO_INVALID: lasting,
   REPO_TYPE_UNSUPPORTED: lasting,
+  REPO_IN_USE: lasting,
+  REPO_CRITICAL: lasting,
+  REPO_BUSY: passing,
+  REPO_AUTHENTICATION_FAILED: lasting,
+  CONNECTION_FAILED: lasting,
   REPO_UNAVAILABLE: passing,
   INSUFFICIENT_STORAGE: lasting,
   // Backups
@@ -49,6 +54,9 @@ export const errorKinds = {
   BACKUP_CORRUPT: lasting,
   CORRUPT_CHAIN: lasting,
   CHAIN_NOT_FOUND: lasting,
+  IMMUTABLE_RETENTION_ACTIVE: lasting,
+  IMMUTABILITY_UNSUPPORTED: lasting,
+  LOCK_FAILED: passing,
   DISK_NOT_FOUND: lasting,
   CANCELLED: lasting,
   // Restores
@@ -89,6 +97,9 @@ export const errorKinds = {
   NBD_TIMEOUT: passing,
   NBD_PROTOCOL_ERROR: passing,
   NBD_REQUEST_FAILED: passing,
+  // Alerts and keys
+  ALERT_NOT_FOUND: lasting,
+  CREDENTIALS_KEY_INVALID: lasting,
   // Programs and servers
   TOOL_MISSING: lasting,
   TOOL_FAILED: passing,

@@ -3,6 +3,9 @@ export interface StorageInfo {
   totalBytes: number
   usedBytes: number
   availableBytes: number
+  /** 0 where the file system does not count them. */
+  totalInodes: number
+  usedInodes: number
   writable: boolean
 }
 

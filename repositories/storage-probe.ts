@@ -50,6 +50,8 @@ async function measure(root: string): Promise<StorageInfo> {
     totalBytes: stats.blocks * stats.bsize,
     usedBytes: (stats.blocks - stats.bfree) * stats.bsize,
     availableBytes: stats.bavail * stats.bsize,
+    totalInodes: stats.files,
+    usedInodes: stats.files - stats.ffree,
     writable: await takesFile(root),
   }
 }

@@ -13,7 +13,7 @@ export interface RecordingOperations extends Operations {
   reset(): void
 }
 
-const space = { totalBytes: 1000, usedBytes: 400, availableBytes: 600, writable: true }
+const space = { totalBytes: 1000, usedBytes: 400, availableBytes: 600, totalInodes: 0, usedInodes: 0, writable: true }
 
 const platform = { version: 'QEMU 7.2.0, libvirt 9.0.0', hostname: 'kvm-1', warnings: [] }
 

@@ -44,6 +44,8 @@ export function recordedStorageAnswer(row: BackupRepository): z.infer<typeof tes
     totalBytes: row.total_size_bytes,
     usedBytes: row.used_size_bytes,
     availableBytes: row.available_size_bytes,
+    totalInodes: row.total_inodes,
+    usedInodes: row.used_inodes,
     writable: true,
   })
 }

@@ -98,7 +98,7 @@ describe('registering', () => {
     api.operations.answer({
       registerRepository: async ({ repositoryId }) => {
         await insertRepository(api.catalog, repositoryId, 'Delta')
-        return { totalBytes: 1, usedBytes: 0, availableBytes: 1, writable: true }
+        return { totalBytes: 1, usedBytes: 0, availableBytes: 1, totalInodes: 0, usedInodes: 0, writable: true }
       },
     })
     const { body } = await api.call('POST', '/repositories', {
@@ -185,7 +185,16 @@ describe('testing', () => {
   })
 
   test('says so when it cannot be written to', async () => {
-    api.operations.answer({ testRepository: async () => ({ totalBytes: 1, usedBytes: 1, availableBytes: 0, writable: false }) })
+    api.operations.answer({
+      testRepository: async () => ({
+        totalBytes: 1,
+        usedBytes: 1,
+        availableBytes: 0,
+        totalInodes: 0,
+        usedInodes: 0,
+        writable: false,
+      }),
+    })
     const { body } = await api.call('POST', '/repositories/repo-a/test')
     expect(body).toMatchObject({ message: expect.stringContaining('not written'), storage: { writable: false } })
   })

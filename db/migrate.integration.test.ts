@@ -367,7 +367,7 @@ describe('migrating', () => {
     onTestFinished(() => database.drop())
     const catalog = database.open()
     await migrateToLatest(catalog)
-    for (const migration of [restoreMounts, vmRestores, sourceConnections]) {
+    for (const migration of [repositoryCare, restoreMounts, vmRestores, sourceConnections]) {
       await migration.down(catalog)
       await migration.down(catalog)
     }

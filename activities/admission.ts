@@ -1,6 +1,5 @@
 /** Deciding, before the first byte, what a backup will be and whether the repository has room for it. */
 import { cancellationSignal } from '@temporalio/activity'
-import { checkChain } from '../disks/chain.ts'
 import type { BackupType, BackupWarning, FullReason } from '../domain/backup.ts'
 import { decideBackup, decideDisk } from '../domain/chain.ts'
 import type { BackupDecision, ChainBackup, DiskDecision, Tracking } from '../domain/chain.ts'
@@ -11,6 +10,7 @@ import type { BackupWork } from '../db/queries/backup-records.ts'
 import { updateVm } from '../db/queries/registration.ts'
 import { takeSourceSlot } from '../db/queries/source-slots.ts'
 import type { Manifest } from '../domain/manifest.ts'
+import type { HostedRepository } from '../hosting/hosted-repository.ts'
 import type { PublishedBackup, Repository } from '../repositories/repository.ts'
 import type { Source, SourceDisk, VmDescription } from '../sources/source.ts'
 import type { BackupAdmission } from '../temporal/operations.ts'
@@ -127,12 +127,12 @@ function changesOf(planned: PlannedDisk[], parent: Manifest, tracking: Record<st
 
 /** A lasting defect of the chain's files is a reason for a full; trouble that may pass is not. */
 async function usableParent(
-  repository: Repository,
+  repository: HostedRepository,
   reference: { vmFolder: string; backupId: string },
 ): Promise<PublishedBackup | { unusable: string }> {
   try {
     const chain = await loadChain(repository, reference)
-    for (const disk of chain.newest.manifest.disks) await checkChain(linksOfDisk(chain, disk))
+    for (const disk of chain.newest.manifest.disks) await repository.disks.checkChain(linksOfDisk(chain, disk))
     return chain.newest
   } catch (error) {
     if (error instanceof HoldfastError && ['BACKUP_NOT_FOUND', 'BACKUP_CORRUPT', 'CORRUPT_CHAIN'].includes(error.code)) {

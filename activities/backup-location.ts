@@ -1,24 +1,35 @@
 /** Where a backup of the catalog lies, as adapters see it. */
-import { vmFolderName } from '../domain/ids.ts'
+import type { Selectable } from 'kysely'
 import type { BackupWork } from '../db/queries/backup-records.ts'
-import type { BackupReference, Repository } from '../repositories/repository.ts'
+import type { BackupRepositoriesTable } from '../db/schema.ts'
+import { vmFolderName } from '../domain/ids.ts'
+import type { RepositoryRecord } from '../domain/repository-place.ts'
+import type { HostedRepository } from '../hosting/hosted-repository.ts'
+import type { BackupReference } from '../repositories/repository.ts'
 import type { HostDependencies } from './host-dependencies.ts'
 
 export interface BackupLocation {
-  repository: Repository
+  repository: HostedRepository
   reference: BackupReference
 }
 
 /** The VM's folder is named when its first backup is recorded and kept in each backup's row, so renaming a VM moves nothing. */
 export function locateBackup(
   { job, repository }: BackupWork,
-  { createRepository }: Pick<HostDependencies, 'createRepository'>,
+  { repositories }: Pick<HostDependencies, 'repositories'>,
 ): BackupLocation {
-  const { id, repository_type: type, config } = repository
   return {
-    repository: createRepository({ id, type, config }),
+    repository: repositories.open(repositoryRecord(repository)),
     reference: { vmFolder: vmFolderOf(job.repository_path), backupId: job.id },
   }
+}
+
+/** A row of the catalog as repositories are opened by. */
+export function repositoryRecord(
+  row: Pick<Selectable<BackupRepositoriesTable>, 'id' | 'repository_type' | 'config' | 'credentials_id'>,
+): RepositoryRecord {
+  const { id, repository_type: type, config, credentials_id: credentialsId } = row
+  return { id, type, config, credentialsId }
 }
 
 /** `vms/<vm folder>/<backup id>`, relative to the repository's root. */

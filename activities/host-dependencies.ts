@@ -1,9 +1,8 @@
 /** What the steps of a data host work with. The composition root (`worker/mover.ts`) fills it in; steps know no other way to the world. */
 import type { Catalog } from '../db/client.ts'
+import type { RepositoryHost } from '../hosting/hosted-repository.ts'
 import type { OpenMounts } from '../mounts/open-mounts.ts'
 import type { OpenRestoreMount } from '../mounts/restore-mount.ts'
-import type { RepositoryRecord } from '../repositories/registry.ts'
-import type { Repository } from '../repositories/repository.ts'
 import type { Source } from '../sources/source.ts'
 import type { SourceReference, SourceSettings } from './source-connections.ts'
 import type { ProgressBoard } from './progress-board.ts'
@@ -18,7 +17,8 @@ export interface HostDependencies {
   /** Disks that are open for reading files, in this process. */
   mounts: OpenMounts
   openRestoreMount: OpenRestoreMount
-  createRepository: (record: RepositoryRecord) => Repository
+  /** Where the files of every repository are touched; steps touch none themselves. */
+  repositories: RepositoryHost
   progress: ProgressBoard
   /** Sockets of this process go below it; short, and emptied when the process is gone. */
   runFolder: string

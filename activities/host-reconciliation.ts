@@ -11,7 +11,7 @@ import { knownBackups, repositoriesOfHost } from '../db/queries/unfinished.ts'
 import { HoldfastError } from '../domain/errors.ts'
 import type { Repository } from '../repositories/repository.ts'
 import { holdingDisks, holdingRestore } from './attempt-lock.ts'
-import { locateBackup } from './backup-location.ts'
+import { locateBackup, repositoryRecord } from './backup-location.ts'
 import { guarded } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
 import { publishedManifest } from './publication.ts'
@@ -43,7 +43,7 @@ export interface HostReconciliationActivities {
 export function createHostReconciliationActivities(
   dependencies: HostDependencies & { homeRunFolder: string },
 ): HostReconciliationActivities {
-  const { catalog, createRepository } = dependencies
+  const { catalog, repositories } = dependencies
   const nextSweepAt = new Map<string, number>()
   const settle = { backup: settleBackup, restore: settleRestore, deletion: settleDeletion, mount: settleMount }
 
@@ -57,12 +57,13 @@ export function createHostReconciliationActivities(
       const repairs: Repair[] = removed.map((name) => ({ kind: 'sockets', what: `removed the sockets that ${name} left` }))
       repairs.push(...(await closeUnknownMounts(dependencies)))
       const leftovers: Leftover[] = []
-      for (const { id, repository_type: type, config } of await repositoriesOfHost(catalog, hostId)) {
+      for (const row of await repositoriesOfHost(catalog, hostId)) {
+        const { id } = row
         if (Date.now() < (nextSweepAt.get(id) ?? 0)) continue
         const began = Date.now()
         // Nobody else begins while this runs, not even the next attempt at this step.
         nextSweepAt.set(id, Number.POSITIVE_INFINITY)
-        const findings = await inspectRepository(dependencies, createRepository({ id, type, config })).finally(() =>
+        const findings = await inspectRepository(dependencies, repositories.open(repositoryRecord(row))).finally(() =>
           nextSweepAt.set(id, Date.now() + (Date.now() - began) / SWEEP_SHARE),
         )
         repairs.push(...findings.repairs)
@@ -76,10 +77,7 @@ export function createHostReconciliationActivities(
       for (const { repositoryId, vmFolder, backupId } of leftovers) {
         const row = (await repositoriesOfHost(catalog, dependencies.hostId)).find((candidate) => candidate.id === repositoryId)
         if (!row) continue
-        await createRepository({ id: row.id, type: row.repository_type, config: row.config }).discardBackup({
-          vmFolder,
-          backupId,
-        })
+        await repositories.open(repositoryRecord(row)).discardBackup({ vmFolder, backupId })
         repairs.push({ kind: 'staged', what: `discarded the staging folder of ${backupId}, which nobody fills` })
       }
       return repairs

@@ -1,5 +1,6 @@
 /** Looking at VMs and repositories where they are, and recording them. */
 import { cancellationSignal } from '@temporalio/activity'
+import type { RepositoryRecord } from '../domain/repository-place.ts'
 import type { StorageInfo } from '../domain/storage.ts'
 import type { Catalog } from '../db/client.ts'
 import { checkRepositoryIsNew, insertRepository, insertVm, updateStorage } from '../db/queries/registration.ts'
@@ -58,11 +59,7 @@ export interface InspectionActivities {
 }
 
 /** Steps of a data host: what is really there. */
-export function createInspectionActivities({
-  sourceOf,
-  createRepository,
-  attachRepository,
-}: HostDependencies): InspectionActivities {
+export function createInspectionActivities({ sourceOf, repositories, attachRepository }: HostDependencies): InspectionActivities {
   return guarded({
     async describeVm({ sourceType, config }: RegisterVmRequest): Promise<VmDescription> {
       const source = await sourceOf({ source_type: sourceType, source_id: null })
@@ -70,17 +67,21 @@ export function createInspectionActivities({
     },
 
     async initializeRepository(request: RepositoryRequest): Promise<StorageInfo> {
-      const repository = createRepository({ id: request.repositoryId, type: request.type, config: request.config })
+      const repository = repositories.open(recordOf(request))
       await repository.initialize()
       return repository.storage()
     },
 
     async probeRepository(request: RepositoryRequest): Promise<StorageInfo> {
-      return createRepository({ id: request.repositoryId, type: request.type, config: request.config }).storage()
+      return repositories.open(recordOf(request)).storage()
     },
 
     async attachRepository(repositoryId: string): Promise<void> {
       await attachRepository(repositoryId)
     },
   })
+}
+
+function recordOf({ repositoryId: id, type, config }: RepositoryRequest): RepositoryRecord {
+  return { id, type, config, credentialsId: null }
 }

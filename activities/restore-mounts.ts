@@ -121,7 +121,8 @@ async function openDisk(dependencies: HostDependencies, row: RestoreMountRow): P
   const { repository, reference } = locateBackup(await loadBackupWork(dependencies.catalog, row.backup_id), dependencies)
   const chain = await loadChain(repository, reference)
   const links = linksOfDisk(chain, diskOf(chain.newest, row.disk_index))
-  return dependencies.openRestoreMount({ mountId: row.id, links }, cancellationSignal())
+  const { checkChain } = repository.disks
+  return dependencies.openRestoreMount({ mountId: row.id, links, checkChain }, cancellationSignal())
 }
 
 /** Whoever looks until it has been opened again is told so. */

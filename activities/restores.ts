@@ -5,11 +5,11 @@ import { loadBackupWork } from '../db/queries/backup-records.ts'
 import { endRestore, insertRestore, loadRestore } from '../db/queries/restore-records.ts'
 import type { RestoreEnd } from '../db/queries/restore-records.ts'
 import { repositoriesOfHost } from '../db/queries/unfinished.ts'
-import { checkRestoreTarget, discardRestore, restoreDiskTo } from '../disks/restore.ts'
+import { checkRestoreTarget, discardRestore } from '../disks/restore.ts'
 import { HoldfastError } from '../domain/errors.ts'
 import type { RestoreDiskRequest } from '../temporal/operations.ts'
 import { holdingRestore, holdingTarget } from './attempt-lock.ts'
-import { locateBackup } from './backup-location.ts'
+import { locateBackup, repositoryRecord } from './backup-location.ts'
 import { diskOf, linksOfDisk, loadChain } from './chain-links.ts'
 import { guarded, guardedResumable } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
@@ -60,11 +60,11 @@ export interface RestoreActivities {
 
 /** Steps of a data host. */
 export function createRestoreActivities(dependencies: HostDependencies): RestoreActivities {
-  const { catalog, createRepository, hostId } = dependencies
+  const { catalog, repositories, hostId } = dependencies
   const short = guarded({
     async checkRestoreTarget({ targetPath, restoreId }: RestoreDiskRequest): Promise<void> {
       const rows = await repositoriesOfHost(catalog, hostId)
-      const roots = rows.map(({ id, repository_type: type, config }) => createRepository({ id, type, config }).root)
+      const roots = rows.map((row) => repositories.open(repositoryRecord(row)).root)
       await checkRestoreTarget(targetPath, restoreId, roots)
     },
 
@@ -100,7 +100,7 @@ async function writeTarget(
   const links = linksOfDisk(chain, diskOf(chain.newest, restore.disk_index))
   const { target_path: targetPath, target_format: targetFormat } = restore
   const { restoredBytes } = await withRunFolder(parentFolder, (runFolder) =>
-    restoreDiskTo(
+    repository.disks.restoreDiskTo(
       { restoreId, links, targetPath, targetFormat, runFolder, checkpointIntervalMs, checkpointIntervalBytes },
       {
         signal: cancellationSignal(),

@@ -2,12 +2,12 @@
 import { activityInfo, cancellationSignal } from '@temporalio/activity'
 import { loadBackupWork, noteDiskFailure } from '../db/queries/backup-records.ts'
 import type { BackupWork } from '../db/queries/backup-records.ts'
-import { transferDisk } from '../disks/transfer.ts'
 import type { TransferProgress, TransferRequest, TransferResult } from '../disks/transfer.ts'
 import { HoldfastError, type ErrorCode } from '../domain/errors.ts'
 import type { OpenDisk, Snapshot } from '../sources/source.ts'
 import { holdingDisk } from './attempt-lock.ts'
 import { locateBackup } from './backup-location.ts'
+import type { BackupLocation } from './backup-location.ts'
 import { linksOfDisk, loadChain } from './chain-links.ts'
 import { guardedResumable } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
@@ -53,9 +53,10 @@ async function transferOnce(dependencies: HostDependencies, input: TransferInput
   const work = await loadBackupWork(dependencies.catalog, backupId)
   const attempt = () =>
     withRunFolder(dependencies.runFolder, async (runFolder) => {
-      const target = await targetOf(dependencies, work, diskIndex)
+      const location = locateBackup(work, dependencies)
+      const target = await targetOf(location, work, diskIndex)
       return withOpenDisk(dependencies, work, input, runFolder, (source) =>
-        transferDisk(
+        location.repository.disks.transferDisk(
           {
             source,
             snapshotId: input.snapshot.id,
@@ -72,10 +73,13 @@ async function transferOnce(dependencies: HostDependencies, input: TransferInput
   return { diskIndex, ...(await holdingDisk(backupId, diskIndex, attempt, { signal })) }
 }
 
-async function targetOf(dependencies: HostDependencies, work: BackupWork, diskIndex: number): Promise<TransferRequest['target']> {
+async function targetOf(
+  { repository, reference }: BackupLocation,
+  work: BackupWork,
+  diskIndex: number,
+): Promise<TransferRequest['target']> {
   const disk = work.disks.find((candidate) => candidate.disk_index === diskIndex)
   if (!disk) throw new HoldfastError('DISK_NOT_FOUND', `Backup ${work.job.id} has no disk ${diskIndex} in the catalog.`)
-  const { repository, reference } = locateBackup(work, dependencies)
   const { folder } = await repository.createBackup(reference)
   const { size_bytes: sizeBytes, backup_type: backupType } = disk
   const target = { folder, diskIndex, sizeBytes, compression: work.job.compression }

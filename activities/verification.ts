@@ -3,7 +3,6 @@ import { cancellationSignal } from '@temporalio/activity'
 import type { Catalog } from '../db/client.ts'
 import { loadBackupWork } from '../db/queries/backup-records.ts'
 import { markDamaged, noteVerificationTrouble, recordVerificationResult } from '../db/queries/verification-records.ts'
-import { verifyDisk } from '../disks/verify.ts'
 import type { DiskDamage } from '../disks/verify.ts'
 import type { ChainLink } from '../disks/chain.ts'
 import { HoldfastError } from '../domain/errors.ts'
@@ -125,7 +124,7 @@ async function readBack(
   const links = linksOfDisk(chain, diskOf(chain.newest, diskIndex))
   const signal = cancellationSignal()
   const { verifiedBytes, damage } = await withRunFolder(dependencies.runFolder, (runFolder) =>
-    verifyDisk(
+    repository.disks.verifyDisk(
       { links, runFolder },
       { signal, onProgress: ({ processedBytes, totalBytes }) => void Object.assign(position, { processedBytes, totalBytes }) },
     ),

@@ -22,7 +22,7 @@ import type { VmTarget } from '../domain/restore.ts'
 import type { PlannedDisk, RestoredVm, VmRestore, VmRestorer } from '../sources/source.ts'
 import type { RestoreVmRequest } from '../temporal/operations.ts'
 import { holdingRestores } from './attempt-lock.ts'
-import { locateBackup } from './backup-location.ts'
+import { locateBackup, repositoryRecord } from './backup-location.ts'
 import { diskOf } from './chain-links.ts'
 import { guarded } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
@@ -92,7 +92,7 @@ export function createVmRestoreActivities(dependencies: HostDependencies): VmRes
         { signal: cancellationSignal() },
       )
       const roots = (await repositoriesOfHost(catalog, hostId)).map(
-        ({ id, repository_type: type, config }) => dependencies.createRepository({ id, type, config }).root,
+        (row) => dependencies.repositories.open(repositoryRecord(row)).root,
       )
       for (const disk of planned) await checkRestoreTarget(disk.writePath, diskRestoreId(restoreId, disk.index), roots)
       return planned

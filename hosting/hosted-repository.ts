@@ -10,6 +10,7 @@ import type { ChainLink } from '../disks/chain.ts'
 import type { RestoreProgress, RestoreRequest, RestoreResult } from '../disks/restore.ts'
 import type { TransferProgress, TransferRequest, TransferResult } from '../disks/transfer.ts'
 import type { VerifyRequest, VerifyResult } from '../disks/verify.ts'
+import type { JsonObject } from '../domain/errors.ts'
 import type { Progress } from '../domain/progress.ts'
 import type { RepositoryRecord } from '../domain/repository-place.ts'
 import type { Repository } from '../repositories/repository.ts'
@@ -18,17 +19,17 @@ export interface HostedRepository extends Repository {
   readonly disks: DiskWork
 }
 
-interface Watched<P> {
+export interface Watched<P> {
   signal?: AbortSignal | undefined
   onProgress?: ((progress: P) => void) | undefined
 }
 
-/** The verbs of `disks/` that read or write files of a repository, with the same words and the same errors. */
+/** The verbs of `disks/` that read or write files of a repository, with the same words and the same errors. May be called without their object. */
 export interface DiskWork {
-  checkChain(links: readonly ChainLink[]): Promise<void>
-  transferDisk(request: TransferRequest, options?: Watched<TransferProgress>): Promise<TransferResult>
-  verifyDisk(request: VerifyRequest, options?: Watched<Progress>): Promise<VerifyResult>
-  restoreDiskTo(request: RestoreRequest, options?: Watched<RestoreProgress>): Promise<RestoreResult>
+  readonly checkChain: (links: readonly ChainLink[]) => Promise<JsonObject>
+  readonly transferDisk: (request: TransferRequest, options?: Watched<TransferProgress>) => Promise<TransferResult>
+  readonly verifyDisk: (request: VerifyRequest, options?: Watched<Progress>) => Promise<VerifyResult>
+  readonly restoreDiskTo: (request: RestoreRequest, options?: Watched<RestoreProgress>) => Promise<RestoreResult>
 }
 
 /** What is known of a share's mount, from the kernel's list and our own notes. */

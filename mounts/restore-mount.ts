@@ -1,5 +1,5 @@
 /** A disk of a backup, opened for reading files: the exported chain and the reader on it. */
-import type { HoldfastError } from '../domain/errors.ts'
+import type { HoldfastError, JsonObject } from '../domain/errors.ts'
 import type { DriverName } from '../domain/restore-mount.ts'
 import type { ChainLink } from '../disks/chain.ts'
 import type { FileReader } from './file-reader.ts'
@@ -8,6 +8,8 @@ export interface MountRequest {
   mountId: string
   /** The disk's chain, oldest first. */
   links: readonly ChainLink[]
+  /** Instead of `checkChain` of `disks/`, which looks at the files from this process: for a chain on a share that may not answer. */
+  checkChain?: ((links: readonly ChainLink[]) => Promise<JsonObject>) | undefined
 }
 
 export interface RestoreMount {

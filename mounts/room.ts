@@ -4,17 +4,16 @@
  */
 import { constants } from 'node:fs'
 import { access, chown, mkdir, stat } from 'node:fs/promises'
-import { checkChain, qcow2SizeBytes, type ChainLink } from '../disks/chain.ts'
+import { checkChain, qcow2SizeBytes } from '../disks/chain.ts'
 import { HoldfastError } from '../domain/errors.ts'
 import { startFileExport } from '../tools/qemu-storage-daemon.ts'
 import type { RunningTool } from '../tools/run-tool.ts'
+import type { MountRequest } from './restore-mount.ts'
 import { heldBy, removeFolder, type HeldNamespace } from './held-namespace.ts'
 
 const STOP_GRACE_MS = 5_000
 
-export interface RoomOptions {
-  /** The disk's chain, oldest first. */
-  links: readonly ChainLink[]
+export interface RoomOptions extends Pick<MountRequest, 'links' | 'checkChain'> {
   /** Absolute path; made here, and removed in the end. */
   folder: string
   /** What drivers may put into it. Memory that is used only as it is written. */
@@ -39,7 +38,7 @@ export async function openRoom(options: RoomOptions, signal?: AbortSignal): Prom
   signal?.throwIfAborted()
   const { links, folder, tmpfsBytes } = options
   if (folder.includes(',')) throw new HoldfastError('INVALID_REQUEST', `"${folder}" holds a comma. Choose another HOLDFAST_HOME.`)
-  const blockGraph = await checkChain(links)
+  const blockGraph = await (options.checkChain ?? checkChain)(links)
   await requireFuse()
   await mkdir(folder, { recursive: true, mode: 0o700 })
   try {

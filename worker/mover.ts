@@ -16,8 +16,8 @@ import { createCatalog } from '../db/client.ts'
 import type { Catalog } from '../db/client.ts'
 import { repositoryIdsOfHost } from '../db/queries/registration.ts'
 import { createMountOpener } from '../mounts/open-restore-mount.ts'
+import { createRepositoryHost } from '../hosting/repository-host.ts'
 import { OpenMounts } from '../mounts/open-mounts.ts'
-import { createRepository } from '../repositories/registry.ts'
 import { homeFolders, readEnvironment } from '../runtime/environment.ts'
 import type { Environment } from '../runtime/environment.ts'
 import { createLogger } from '../runtime/logger.ts'
@@ -117,7 +117,7 @@ async function hostDependencies(
     catalog,
     sourceOf: createSourceFinder(sources),
     openSource: createSourceOpener(sources),
-    createRepository,
+    repositories: createRepositoryHost(),
     mounts,
     openRestoreMount: createMountOpener({
       driver: environment.mountDriver,

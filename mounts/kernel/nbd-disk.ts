@@ -5,11 +5,12 @@
 import { access, mkdir, open, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { checkChain, qcow2SizeBytes, type ChainLink } from '../../disks/chain.ts'
+import { checkChain, qcow2SizeBytes } from '../../disks/chain.ts'
 import { HoldfastError, type JsonObject } from '../../domain/errors.ts'
 import { qemuNbdArguments } from '../../tools/qemu-nbd.ts'
 import { runTool, startTool, unexpectedExit, type RunningTool } from '../../tools/run-tool.ts'
 import { heldBy, removeFolder } from '../held-namespace.ts'
+import type { MountRequest } from '../restore-mount.ts'
 import type { KernelDisk } from './kernel-disk.ts'
 import { unavailable } from './require-loop-mounts.ts'
 
@@ -27,9 +28,7 @@ shift
 exec qemu-nbd "$@"
 `
 
-export interface NbdDiskOptions {
-  /** The disk's chain, oldest first. */
-  links: readonly ChainLink[]
+export interface NbdDiskOptions extends Pick<MountRequest, 'links' | 'checkChain'> {
   /** Absolute path; made here, and removed in the end. */
   folder: string
 }
@@ -41,10 +40,11 @@ const claimed = new Set<string>()
  * Connects the chain to a free `/dev/nbd*`. The errors of `checkChain`, `TOOL_MISSING`, `TOOL_FAILED`, `TOOL_TIMEOUT`; `MOUNT_DRIVER_UNAVAILABLE` when
  * no device is there, or none is free. On failure or abort nothing is left.
  */
-export async function openNbdDisk({ links, folder }: NbdDiskOptions, signal?: AbortSignal): Promise<KernelDisk> {
+export async function openNbdDisk(options: NbdDiskOptions, signal?: AbortSignal): Promise<KernelDisk> {
   signal?.throwIfAborted()
   await requireDevices()
-  const blockGraph = await checkChain(links)
+  const { links, folder } = options
+  const blockGraph = await (options.checkChain ?? checkChain)(links)
   await mkdir(folder, { recursive: true, mode: 0o700 })
   try {
     return await connectFree(blockGraph, { links, folder }, signal)

@@ -22,7 +22,8 @@ export async function openKernelMount(
 ): Promise<RestoreMount> {
   await requireLoopMounts('kernel')
   const folder = join(options.runFolder, request.mountId)
-  const room = await openRoom({ links: request.links, folder, tmpfsBytes: TMPFS_BYTES, owner: NOBODY }, signal)
+  const { links, checkChain } = request
+  const room = await openRoom({ links, checkChain, folder, tmpfsBytes: TMPFS_BYTES, owner: NOBODY }, signal)
   return mountDisk(
     { ...room, path: join(room.folder, 'disk'), owner: NOBODY },
     { mountId: request.mountId, driver: 'kernel' },

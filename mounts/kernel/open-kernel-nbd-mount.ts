@@ -13,6 +13,7 @@ export async function openKernelNbdMount(
   signal?: AbortSignal,
 ): Promise<RestoreMount> {
   await requireLoopMounts('kernel-nbd')
-  const disk = await openNbdDisk({ links: request.links, folder: join(options.runFolder, request.mountId) }, signal)
+  const { links, checkChain } = request
+  const disk = await openNbdDisk({ links, checkChain, folder: join(options.runFolder, request.mountId) }, signal)
   return mountDisk(disk, { mountId: request.mountId, driver: 'kernel-nbd' }, signal)
 }

@@ -44,7 +44,8 @@ export function createUserModeLinux(options: UserModeLinuxOptions): OpenRestoreM
   return async (request, signal) => {
     const files = await program.prepare()
     const folder = join(options.runFolder, request.mountId)
-    const room = await openRoom({ links: request.links, folder, tmpfsBytes: ROOM_BYTES, owner: NOBODY }, signal)
+    const { links, checkChain } = request
+    const room = await openRoom({ links, checkChain, folder, tmpfsBytes: ROOM_BYTES, owner: NOBODY }, signal)
     const opening = new Opening(room)
     const starting = new AbortController()
     const abort = (): void => starting.abort(signal?.reason)

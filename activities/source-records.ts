@@ -34,10 +34,10 @@ export interface SourceRecordActivities {
   /** Nothing happens when the source is gone. */
   recordSourceFailure(failure: { sourceId: string; code: ErrorCode; message: string }): Promise<void>
 
-  /** Those of a recorded source stay. Idempotent. */
+  /** Those of a recorded source or repository stay. Idempotent. */
   discardCredentials(credentialsId: string): Promise<void>
 
-  /** Credentials that no source refers to for an hour: whoever stored them died before saying what for. */
+  /** Credentials that no source or repository refers to for an hour: whoever stored them died before saying what for. */
   removeUnusedCredentials(): Promise<Repair[]>
 }
 
@@ -70,7 +70,7 @@ export function createSourceRecordActivities({ catalog }: { catalog: Catalog }):
 
     async removeUnusedCredentials(): Promise<Repair[]> {
       const removed = await deleteUnreferencedCredentials(catalog, new Date(Date.now() - UNUSED_CREDENTIALS_MS))
-      return removed === 0 ? [] : [{ kind: 'credentials', what: `removed ${removed} stored credentials that no source uses` }]
+      return removed === 0 ? [] : [{ kind: 'credentials', what: `removed ${removed} stored credentials that nothing uses` }]
     },
   })
 }

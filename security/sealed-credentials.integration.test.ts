@@ -5,7 +5,7 @@ import type { Catalog } from '../db/client.ts'
 import { deleteUnreferencedCredentials } from '../db/queries/credentials.ts'
 import { createTestCatalog } from '../test/catalog.ts'
 import type { TestCatalog } from '../test/catalog.ts'
-import { insertSource } from '../test/catalog-rows.ts'
+import { insertRepository, insertSource } from '../test/catalog-rows.ts'
 import { failureOf } from '../test/failure.ts'
 import { createTemporaryFolder } from '../test/temporary-folder.ts'
 import { CREDENTIALS_KEY_FILE, discardCredentials, sealCredentials, unsealCredentials } from './sealed-credentials.ts'
@@ -63,17 +63,21 @@ describe('stored credentials', () => {
   })
 })
 
-describe('credentials that a source uses', () => {
+describe('credentials that a source or a repository uses', () => {
   test('are not discarded, by name or by age; the others of that age are', async () => {
     await catalog.deleteFrom('sealed_credentials').execute()
-    const used = await sealCredentials(catalog, folder.path, secret)
+    const bySource = await sealCredentials(catalog, folder.path, secret)
+    const byRepository = await sealCredentials(catalog, folder.path, { password: 'canary-4be1' })
     const unused = await sealCredentials(catalog, folder.path, secret)
-    await insertSource(catalog, 'source-1', { credentials_id: used })
+    await insertSource(catalog, 'source-1', { credentials_id: bySource })
     await insertSource(catalog, 'source-2')
-    await discardCredentials(catalog, used)
+    await insertRepository(catalog, 'repo-1')
+    await insertRepository(catalog, 'repo-2')
+    await catalog.updateTable('backup_repositories').set({ credentials_id: byRepository }).where('id', '=', 'repo-1').execute()
+    for (const id of [bySource, byRepository]) await discardCredentials(catalog, id)
     expect(await deleteUnreferencedCredentials(catalog, new Date(Date.now() - 60_000))).toBe(0)
     expect(await deleteUnreferencedCredentials(catalog, new Date(Date.now() + 60_000))).toBe(1)
-    expect((await rows()).map((row) => row.id)).toEqual([used])
-    expect(unused).not.toBe(used)
+    expect((await rows()).map((row) => row.id).toSorted()).toEqual([bySource, byRepository].toSorted())
+    expect(unused).not.toBe(bySource)
   })
 })

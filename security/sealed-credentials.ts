@@ -31,7 +31,7 @@ export async function unsealCredentials(catalog: Catalog, keysFolder: string, id
   return unseal(await loadKey(keysFolder), id, sealed)
 }
 
-/** Those that a source uses stay. Idempotent. */
+/** Those that a source or a repository uses stay. Idempotent. */
 export async function discardCredentials(catalog: Catalog, id: string | null): Promise<void> {
   await deleteCredentials(catalog, id)
 }

@@ -10,7 +10,7 @@ export async function readCredentials(catalog: Catalog, id: string): Promise<Buf
   return row?.sealed
 }
 
-/** Those that a source refers to stay. Idempotent; nothing for `null`. */
+/** Those that a source or a repository refers to stay. Idempotent; nothing for `null`. */
 export async function deleteCredentials(catalog: Catalog, id: string | null): Promise<void> {
   if (id === null) return
   await unreferenced(catalog).where('id', '=', id).execute()
@@ -22,7 +22,15 @@ export async function deleteUnreferencedCredentials(catalog: Catalog, time: Date
   return Number(numDeletedRows)
 }
 
+/** A third table that refers to credentials belongs here too. */
 function unreferenced(catalog: Catalog) {
-  const used = catalog.selectFrom('sources').select('credentials_id').where('credentials_id', 'is not', null)
-  return catalog.deleteFrom('sealed_credentials').where('id', 'not in', used.$castTo<{ credentials_id: string }>())
+  const bySources = catalog.selectFrom('sources').select('credentials_id').where('credentials_id', 'is not', null)
+  const byRepositories = catalog
+    .selectFrom('backup_repositories')
+    .select('credentials_id')
+    .where('credentials_id', 'is not', null)
+  return catalog
+    .deleteFrom('sealed_credentials')
+    .where('id', 'not in', bySources.$castTo<{ credentials_id: string }>())
+    .where('id', 'not in', byRepositories.$castTo<{ credentials_id: string }>())
 }

@@ -2,7 +2,7 @@
  * What every repository must do, whatever it is made of. A new member passes this suite: `describeRepository('nfs', makeNfs)`.
  * The suite looks at the files under `root`, because the layout is part of the contract.
  */
-import { mkdir, readFile, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, readFile, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { ErrorCode } from '../domain/errors.ts'
@@ -37,6 +37,7 @@ export function describeRepository(name: string, makeRepository: () => Promise<R
     describeListing(current)
     describeDamage(current)
     describeDeletion(current)
+    describeReserve(current)
   })
 }
 
@@ -273,6 +274,31 @@ function describeDeletion(current: () => Repository): void {
     await expect(current().getBackup(first)).rejects.toMatchObject(code('BACKUP_NOT_FOUND'))
     await current().createBackup(second)
     expect(await readdir(dirname(folder))).toEqual([`${second.backupId}.partial`])
+  })
+}
+
+function describeReserve(current: () => Repository): void {
+  const reserve = () => lstat(join(current().root, 'holdfast-reserve'))
+
+  it('sets space aside that is really taken, gives it back, and takes it again', async () => {
+    const made = await reserve()
+    expect(made.size).toBeGreaterThan(0)
+    expect(made.blocks * 512).toBeGreaterThanOrEqual(made.size)
+    await current().keepReserve()
+    expect((await reserve()).mtimeMs).toBe(made.mtimeMs)
+    await current().releaseReserve()
+    await current().releaseReserve()
+    await expect(reserve()).rejects.toMatchObject({ code: 'ENOENT' })
+    await current().keepReserve()
+    expect((await reserve()).size).toBe(made.size)
+    expect(await current().listBackups()).toEqual({ backups: [], damaged: [], staged: [] })
+  })
+
+  it('sets nothing aside where no repository can be seen', async () => {
+    await current().releaseReserve()
+    await rm(join(current().root, 'holdfast-repository.json'))
+    await expect(current().keepReserve()).rejects.toMatchObject(code('REPO_UNAVAILABLE'))
+    await expect(reserve()).rejects.toMatchObject({ code: 'ENOENT' })
   })
 }
 

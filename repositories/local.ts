@@ -12,6 +12,7 @@ import { backupFolderOf, backupPaths, checkRoot, vmsFolder } from './paths.ts'
 import type { BackupPaths } from './paths.ts'
 import { checkParent, isSameBackup, prepareForPublication } from './publication.ts'
 import type { BackupListing, BackupReference, PublishedBackup, Repository, StagedBackup } from './repository.ts'
+import { isFull, keepReserve, releaseReserve } from './reserve-file.ts'
 import { probeStorage } from './storage-probe.ts'
 
 /** What a file system takes for one more folder, most of the time: the need to report when there was no room for it. */
@@ -28,8 +29,9 @@ export class LocalRepository implements Repository {
     this.root = checkRoot(path)
   }
 
-  initialize(): Promise<void> {
-    return initializeRoot(this.root, this.id)
+  async initialize(): Promise<void> {
+    await initializeRoot(this.root, this.id)
+    await this.keepReserve()
   }
 
   storage(): Promise<StorageInfo> {
@@ -102,8 +104,29 @@ export class LocalRepository implements Repository {
     })
   }
 
-  /** Renames first: from the rename on, no crash leaves a folder with some of its files gone under a name that is trusted. */
+  keepReserve(): Promise<void> {
+    return this.#onFiles('set space aside', () => keepReserve(this.root))
+  }
+
+  releaseReserve(): Promise<void> {
+    return this.#onFiles('give back the space that is set aside', () => releaseReserve(this.root))
+  }
+
+  /** On a full disk even a rename may find no room: then the reserve goes first, and is made again from what became free. */
   async #remove(paths: BackupPaths, folder: string): Promise<void> {
+    try {
+      await this.#removeFolder(paths, folder)
+    } catch (error) {
+      if (!isFull(error)) throw error
+      await releaseReserve(this.root)
+      await this.#removeFolder(paths, folder)
+      // The next look at the repository makes it otherwise.
+      await keepReserve(this.root).catch(() => {})
+    }
+  }
+
+  /** Renames first: from the rename on, no crash leaves a folder with some of its files gone under a name that is trusted. */
+  async #removeFolder(paths: BackupPaths, folder: string): Promise<void> {
     if (!(await isFolder(paths.vmFolder))) return
     await this.#removeLeftovers(paths)
     if (await isFolder(folder)) {

@@ -6,7 +6,7 @@ import { z } from 'zod'
 import { HoldfastError } from '../domain/errors.ts'
 import { syncFolder, writeDurably } from './durable-files.ts'
 import { errnoOf, onFiles } from './file-errors.ts'
-import { MARKER_FILE, checkRoot, vmsFolder } from './paths.ts'
+import { MARKER_FILE, RESERVE_FILE, checkRoot, vmsFolder } from './paths.ts'
 import { PROBE_PREFIX } from './storage-probe.ts'
 
 const FORMAT_VERSION = 1
@@ -102,9 +102,9 @@ async function adopt(root: string, id: string): Promise<void> {
 
 async function refuseForeignFiles(root: string): Promise<void> {
   const names = await readdir(root)
-  const foreign = names.filter(
-    (name) => !name.startsWith(TEMPORARY_PREFIX) && !name.startsWith(PROBE_PREFIX) && name !== 'lost+found',
-  )
+  const ours = (name: string): boolean =>
+    name.startsWith(TEMPORARY_PREFIX) || name.startsWith(PROBE_PREFIX) || name === RESERVE_FILE || name === 'lost+found'
+  const foreign = names.filter((name) => !ours(name))
   // An empty `vms` is what a crash between the first two steps of `adopt` leaves.
   if (foreign.length === 1 && foreign[0] === 'vms' && (await isEmptyFolder(vmsFolder(root)))) return
   if (foreign.length > 0) {

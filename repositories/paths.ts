@@ -5,15 +5,17 @@
 import { isAbsolute, join, normalize } from 'node:path'
 import { HoldfastError } from '../domain/errors.ts'
 import { isBackupId } from '../domain/ids.ts'
+import { MARKER_FILE, VMS_FOLDER, isVmFolder } from '../domain/repository-layout.ts'
 import type { BackupReference } from './repository.ts'
 
-/** Says what the folder is; without it nothing below is trusted. */
-export const MARKER_FILE = 'holdfast-repository.json'
+// Also known to the locker, which imports nothing of this folder.
+export { MARKER_FILE, isVmFolder }
 export const MANIFEST_FILE = 'manifest.json'
+/** Space set aside for deletions on a full disk. */
+export const RESERVE_FILE = 'holdfast-reserve'
 
 const PARTIAL = '.partial'
 const DELETING = '.deleting'
-const VM_FOLDER = /^[a-z0-9][a-z0-9-]{0,80}--[a-z0-9-]{1,8}$/
 
 /** What a folder inside a VM's folder is, by its name alone. `null`: not ours. */
 export type BackupFolder = { kind: 'published' | 'staged' | 'deleting'; backupId: string }
@@ -26,13 +28,8 @@ export interface BackupPaths {
   deleting: string
 }
 
-/** Whether `name` could be a folder of `vmFolderName()`. */
-export function isVmFolder(name: string): boolean {
-  return VM_FOLDER.test(name)
-}
-
 export function vmsFolder(root: string): string {
-  return join(root, 'vms')
+  return join(root, VMS_FOLDER)
 }
 
 /** `INVALID_REQUEST` when a part of the reference is not a name that Holdfast forms. */

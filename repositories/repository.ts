@@ -74,7 +74,14 @@ export interface Repository {
 
   /**
    * Deletes a published backup: renamed to `<backup id>.deleting` first, so that a crash leaves nothing that looks whole.
-   * Idempotent. `BACKUP_HAS_DEPENDENTS` (with their ids) when a published sibling names it as parent.
+   * Idempotent. `BACKUP_HAS_DEPENDENTS` (with their ids) when a published sibling names it as parent. Works on a full disk: what is set
+   * aside is given back when there is no room to delete.
    */
   deleteBackup(reference: BackupReference): Promise<void>
+
+  /** Sets space aside for deletions on a full disk, where there is room for that. Nothing happens where there is none. Idempotent. */
+  keepReserve(): Promise<void>
+
+  /** Gives that space back. Idempotent. */
+  releaseReserve(): Promise<void>
 }

@@ -1,4 +1,6 @@
 /** How a repository is, judged from what looks at it found. */
+import type { AlertKind, AlertSeverity } from './alerts.ts'
+import type { JsonObject } from './errors.ts'
 import type { StorageInfo } from './storage.ts'
 
 /**
@@ -23,3 +25,112 @@ export const DEFAULT_THRESHOLDS: Thresholds = { warningPercent: 90, criticalPerc
 export type StorageLook =
   | { reached: true; storage: StorageInfo; latencyMs: number }
   | { reached: false; code: string; message: string; latencyMs: number }
+
+/** Alerts that are about the state of a repository's storage, and are opened and resolved by looks alone. */
+export const storageAlertKinds = [
+  'storage_warning',
+  'storage_critical',
+  'repository_offline',
+  'repository_read_only',
+] as const satisfies readonly AlertKind[]
+export type StorageAlertKind = (typeof storageAlertKinds)[number]
+
+/** How the repository stood before the look. */
+export interface EarlierHealth {
+  /** New backups are kept away from it. */
+  stopped: boolean
+  /** Alerts of it that are not resolved. */
+  alerts: ReadonlySet<AlertKind>
+}
+
+export interface HealthVerdict {
+  health: HealthState
+  /** For people; `null` when all is well. */
+  message: string | null
+  /** Whether new backups are to be kept away. What an administrator switched off is another matter. */
+  stopped: boolean
+  /** To be open from now on; of the other kinds, those in {@link unknown} stay as they are, and the rest is over. */
+  open: { kind: StorageAlertKind; severity: AlertSeverity; message: string; details: JsonObject }[]
+  /** What the look could not tell. */
+  unknown: StorageAlertKind[]
+}
+
+/**
+ * Of the space that backups may use, how much is used, as `df` says it: what the file system keeps for root counts as neither used nor free.
+ * In per cent with one decimal, never rounded up, so that what is shown and what is compared with a threshold agree. 0 where nothing is counted.
+ */
+export function usedPercentage({ usedBytes, availableBytes }: Pick<StorageInfo, 'usedBytes' | 'availableBytes'>): number {
+  return partInPercent(usedBytes, usedBytes + availableBytes)
+}
+
+/** The same of inodes; 0 where the file system does not count them. */
+export function usedInodesPercentage({ usedInodes, totalInodes }: Pick<StorageInfo, 'usedInodes' | 'totalInodes'>): number {
+  return partInPercent(usedInodes, totalInodes)
+}
+
+function partInPercent(part: number, whole: number): number {
+  if (whole <= 0) return 0
+  return Math.min(100, Math.max(0, Math.floor((part * 1000) / whole) / 10))
+}
+
+export function judgeLook(look: StorageLook, earlier: EarlierHealth, thresholds: Thresholds): HealthVerdict {
+  if (!look.reached) return offline(look, earlier)
+  const fullness = judgeFullness(look.storage, earlier, thresholds)
+  const open = [judgeWriting(look.storage, earlier, fullness.level), fullness.alert].filter((alert) => alert !== undefined)
+  const health = open.some(({ severity }) => severity === 'critical') ? 'critical' : fullness.level
+  const message = open.map((alert) => alert.message).join(' ') || null
+  return { health, message, stopped: health === 'critical', open, unknown: [] }
+}
+
+/** How full it was, and whether it took files, is what it was: nobody can tell. */
+function offline({ code, message }: StorageLook & { reached: false }, { stopped }: EarlierHealth): HealthVerdict {
+  const details = { error_code: code }
+  return {
+    health: 'offline',
+    message,
+    stopped,
+    open: [{ kind: 'repository_offline', severity: 'critical', message, details }],
+    unknown: ['storage_warning', 'storage_critical', 'repository_read_only'],
+  }
+}
+
+type OpenAlert = HealthVerdict['open'][number]
+type FullnessLevel = 'healthy' | 'warning' | 'critical'
+
+/** Once critical it stays so until it is below the lower threshold: a repository at 95 % would otherwise stop and go on with every backup. */
+function judgeFullness(
+  storage: StorageInfo,
+  earlier: EarlierHealth,
+  { warningPercent, criticalPercent }: Thresholds,
+): { level: FullnessLevel; alert?: OpenAlert } {
+  const [space, inodes] = [usedPercentage(storage), usedInodesPercentage(storage)]
+  const fullest = Math.max(space, inodes)
+  const details = { used_percentage: space, used_inodes_percentage: inodes, available_bytes: storage.availableBytes }
+  const found = `${space >= inodes ? `${space} % of the space` : `${inodes} % of the inodes`} is used`
+  if (fullest >= criticalPercent || (fullest >= warningPercent && wasStoppedForFullness(earlier))) {
+    const message = `${found}. It takes no new backups until less than ${warningPercent} % is used: delete backups, or add space.`
+    return { level: 'critical', alert: { kind: 'storage_critical', severity: 'critical', message, details } }
+  }
+  if (fullest < warningPercent) return { level: 'healthy' }
+  const message = `${found}. From ${criticalPercent} % on it takes no new backups: delete backups, or add space.`
+  return { level: 'warning', alert: { kind: 'storage_warning', severity: 'warning', message, details } }
+}
+
+/** Stopped only because it took no files, it goes on as soon as it takes them again, however near to full it is. */
+function wasStoppedForFullness({ stopped, alerts }: EarlierHealth): boolean {
+  return stopped && (alerts.has('storage_critical') || !alerts.has('repository_read_only'))
+}
+
+/** Room for the file that a look writes, and for what a file system needs beside it. */
+const ROOM_FOR_A_FILE_BYTES = 1024 * 1024
+
+/** A disk without a free block or inode takes no files either; whether it is read-only besides cannot be seen then. */
+function judgeWriting(storage: StorageInfo, { alerts }: EarlierHealth, level: FullnessLevel): OpenAlert | undefined {
+  if (storage.writable) return undefined
+  const noRoom =
+    storage.availableBytes < ROOM_FOR_A_FILE_BYTES || (storage.totalInodes > 0 && storage.usedInodes >= storage.totalInodes)
+  if (noRoom && level === 'critical' && !alerts.has('repository_read_only')) return undefined
+  const message =
+    'It can be read but takes no files: it is mounted read-only, its owner forbids it, or a quota is used up. New backups are refused until it does.'
+  return { kind: 'repository_read_only', severity: 'critical', message, details: {} }
+}

@@ -38,6 +38,14 @@ module.exports = {
       to: { path: 'node_modules/', pathNot: 'node_modules/@temporalio/(workflow|common)/', dependencyTypesNot: ['type-only'] },
     },
     only('tools-wrap-programs', 'tools', ['domain']),
+    only('locker-uses-tools', 'locker', ['tools', 'domain']),
+    {
+      name: 'locker-stands-alone',
+      comment: 'what may take a lock off is a program of its own, which the others start',
+      severity: 'error',
+      from: { pathNot: '^locker/' },
+      to: { path: '^locker/' },
+    },
     only('disks-use-tools', 'disks', ['tools', 'domain']),
     only('sources-use-disks', 'sources', ['disks', 'tools', 'domain']),
     only('repositories-use-tools', 'repositories', ['tools', 'domain']),
@@ -59,6 +67,7 @@ module.exports = {
     ]),
     only('temporal-starts-workflows', 'temporal', ['workflows', 'domain']),
     only('api-asks-temporal', 'api', ['temporal', 'db', 'security', 'domain', 'runtime']),
+    only('commands-work-on-the-catalog', 'commands', ['security', 'db', 'runtime', 'domain']),
     only('runtime-serves-every-process', 'runtime', ['domain']),
     only('worker-composes', 'worker', [
       'activities',

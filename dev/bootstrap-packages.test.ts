@@ -51,7 +51,7 @@ const programs: Record<string, string[]> = {
   'mariadb-client-core': ['my_print_defaults'],
   'python3-venv': [],
   openssl: ['openssl'],
-  e2fsprogs: ['mke2fs', 'mkfs.ext4', 'e2fsck', 'debugfs', 'tune2fs'],
+  e2fsprogs: ['mke2fs', 'mkfs.ext4', 'e2fsck', 'debugfs', 'tune2fs', 'chattr', 'lsattr'],
   fdisk: ['sfdisk'],
   'libvirt-clients': ['virsh'],
   'openssh-client': ['ssh', 'ssh-keygen'],

@@ -51,14 +51,19 @@ export interface RepositoryRecord {
   credentialsId: string | null
 }
 
+type Checked<Type extends RepositoryType, Config> = { type: Type; config: Config }
+
 /** A checked configuration, in its one spelling. `smb` is another word for `cifs`. */
-export type RepositoryPlace =
-  | { type: 'local'; config: LocalPlace }
-  | { type: 'nfs'; config: NfsPlace }
-  | { type: 'cifs'; config: CifsPlace }
+export type RepositoryPlace = Checked<'local', LocalPlace> | Checked<'nfs', NfsPlace> | Checked<'cifs', CifsPlace>
+
+type Unchecked = Readonly<Record<string, unknown>>
 
 /** `INVALID_REQUEST`, as requests that do not fit their schema: `details.issues` names the fields, never a value. `REPO_TYPE_UNSUPPORTED`. */
-export function checkPlace(type: RepositoryType, config: Readonly<Record<string, unknown>>): RepositoryPlace {
+export function checkPlace(type: 'local', config: Unchecked): Checked<'local', LocalPlace>
+export function checkPlace(type: 'nfs', config: Unchecked): Checked<'nfs', NfsPlace>
+export function checkPlace(type: 'cifs' | 'smb', config: Unchecked): Checked<'cifs', CifsPlace>
+export function checkPlace(type: RepositoryType, config: Unchecked): RepositoryPlace
+export function checkPlace(type: RepositoryType, config: Unchecked): RepositoryPlace {
   const fields = new ConfigFields(config)
   const place = readPlace(type, fields)
   fields.finish()
@@ -66,7 +71,7 @@ export function checkPlace(type: RepositoryType, config: Readonly<Record<string,
 }
 
 /** Tells places apart: two configurations of one key are one folder or share, however they are spelled. Local folders belong to a host, which is not in it. */
-export function placeKey(type: RepositoryType, config: Readonly<Record<string, unknown>>): string {
+export function placeKey(type: RepositoryType, config: Unchecked): string {
   const place = checkPlace(type, config)
   if (place.type === 'local') return `local:${place.config.path}`
   if (place.type === 'nfs') return `nfs:${place.config.server}:${place.config.export_path}`

@@ -37,15 +37,15 @@ describe('where a local repository may lie', () => {
     '/dev/sda',
     '/proc/self/cwd',
   ])('refuses %j', (path) => {
-    expect(() => createRepository({ id: 'repo-a', type: 'local', config: { path } })).toThrow(
+    expect(() => createRepository({ id: 'repo-a', type: 'local', config: { path }, credentialsId: null })).toThrow(
       expect.objectContaining({ code: 'REPO_INVALID' }),
     )
   })
 
   it('refuses a configuration without a path, and types that do not exist yet', () => {
     const invalid = expect.objectContaining({ code: 'REPO_INVALID' })
-    expect(() => createRepository({ id: 'repo-a', type: 'local', config: {} })).toThrow(invalid)
-    expect(() => createRepository({ id: 'repo-a', type: 's3', config: { path: '/x' } })).toThrow(invalid)
+    expect(() => createRepository({ id: 'repo-a', type: 'local', config: {}, credentialsId: null })).toThrow(invalid)
+    expect(() => createRepository({ id: 'repo-a', type: 's3', config: { path: '/x' }, credentialsId: null })).toThrow(invalid)
   })
 
   it('refuses a link into the system', async () => {

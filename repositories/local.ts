@@ -1,6 +1,7 @@
 /** A repository in a folder of this host: a disk of its own, or anything an administrator mounted. */
 import { mkdir, rename, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { RepositoryType } from '../domain/backup.ts'
 import { HoldfastError } from '../domain/errors.ts'
 import type { Manifest } from '../domain/manifest.ts'
 import type { StorageInfo } from '../domain/storage.ts'
@@ -19,13 +20,14 @@ import { probeStorage } from './storage-probe.ts'
 const FOLDER_BYTES = 4096
 
 export class LocalRepository implements Repository {
-  readonly type = 'local'
+  readonly type: RepositoryType
   readonly id: string
   readonly root: string
 
-  /** `REPO_INVALID` when `path` is relative or belongs to the system. Touches nothing yet. */
-  constructor(id: string, path: string) {
+  /** `type`: of a share that is mounted at `path`. `REPO_INVALID` when `path` is relative or belongs to the system. Touches nothing yet. */
+  constructor(id: string, path: string, type: RepositoryType = 'local') {
     this.id = id
+    this.type = type
     this.root = checkRoot(path)
   }
 

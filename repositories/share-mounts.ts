@@ -14,6 +14,11 @@ export interface Share {
   password: string | null
 }
 
+/** A share as its configuration says: the password is still sealed. */
+export interface SealedShare extends Omit<Share, 'password'> {
+  credentialsId: string | null
+}
+
 export interface MountedShare {
   /** As the kernel calls it: `nfs4`, `cifs` … */
   fileSystem: string

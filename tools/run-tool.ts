@@ -27,6 +27,8 @@ export interface RunToolOptions {
   signal?: AbortSignal | undefined
   /** Written to standard input, which is otherwise empty. */
   input?: string | Uint8Array | undefined
+  /** What the program finds in a pipe, its file descriptor 3: for one that takes a password so. Not together with `input`. */
+  secret?: string | undefined
   cwd?: string | undefined
   /** Added to our own environment; the place for secrets, which must never be arguments. */
   env?: Record<string, string> | undefined
@@ -56,7 +58,7 @@ export async function runTool(program: string, args: readonly string[], options:
       forceKillAfterDelay: KILL_AFTER_MS,
       maxBuffer: OUTPUT_MAX_BYTES,
       env: { ...plainMessages, ...options.env },
-      ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
+      ...inputsOf(options),
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
       ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
     }),
@@ -74,6 +76,13 @@ export async function runTool(program: string, args: readonly string[], options:
   if (exitCode === undefined && result.signal === undefined) throw neverStarted(program, result.code)
   // Some programs complain on standard output.
   throw exitError(program, { exitCode: exitCode ?? null, signal: result.signal ?? null }, stderr.trim() === '' ? stdout : stderr)
+}
+
+type ToolInputs = { stdin: 'ignore' } | { input: string | Uint8Array } | { stdio: ['ignore', 'pipe', 'pipe', Uint8Array] }
+
+function inputsOf({ input, secret }: RunToolOptions): ToolInputs {
+  if (secret !== undefined) return { stdio: ['ignore', 'pipe', 'pipe', new TextEncoder().encode(secret)] }
+  return input === undefined ? { stdin: 'ignore' } : { input }
 }
 
 export interface StartToolOptions {

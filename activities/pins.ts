@@ -20,7 +20,7 @@ export interface PinActivities {
   /** Also takes back a deletion mark. Idempotent. */
   unpinBackup(pin: Pin): Promise<void>
 
-  /** Checks dependents and pins and marks the backup in one transaction. `BACKUP_NOT_FOUND`, `BACKUP_HAS_DEPENDENTS`, `BACKUP_PINNED`, `VM_BUSY`. Idempotent. */
+  /** Checks retention, dependents and pins and marks the backup in one transaction. `BACKUP_NOT_FOUND`, `IMMUTABLE_RETENTION_ACTIVE`, `BACKUP_HAS_DEPENDENTS`, `BACKUP_PINNED`, `VM_BUSY`. Idempotent. */
   markForDeletion(mark: Pin): Promise<{ hostId: string }>
 
   /** Forgets a backup whose files are gone, with its pins. Idempotent. */

@@ -64,6 +64,7 @@ export async function removeRecords(
     await rmdir(`${locks.handlePath}/${place.backupId}`).catch(unlessIn(['ENOTEMPTY', 'EEXIST', 'ENOENT']))
     await locks.sync()
   })
+  await rmdir(`${repository.root.handlePath}/${LOCKS_FOLDER}`).catch(unlessIn(['ENOTEMPTY', 'EEXIST', 'ENOENT']))
 }
 
 function inRecords<T>(root: Folder, { backupId }: LockPlace, work: (folder: Folder | null) => Promise<T>): Promise<T> {

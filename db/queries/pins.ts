@@ -7,6 +7,7 @@ import { dependentsOf } from '../../domain/chain.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { Catalog } from '../client.ts'
 import type { BackupJobsTable, BackupPinsTable, Database } from '../schema.ts'
+import { refuseRetained } from './backup-locks.ts'
 import { listChainBackups } from './backup-records.ts'
 
 /** The reason of the pin that marks a backup for deletion. It goes with the row, or when the deletion is taken back. */
@@ -34,11 +35,12 @@ export async function pinForReading(catalog: Catalog, pin: Pin, reason: string):
   })
 }
 
-/** Marks a backup that nothing needs and nobody reads. `BACKUP_NOT_FOUND`, `BACKUP_HAS_DEPENDENTS`, `BACKUP_PINNED`, `VM_BUSY`. Idempotent. */
+/** Marks a backup that nothing needs, nobody reads and nothing retains. `BACKUP_NOT_FOUND`, `IMMUTABLE_RETENTION_ACTIVE`, `BACKUP_HAS_DEPENDENTS`, `BACKUP_PINNED`, `VM_BUSY`. Idempotent. */
 export async function markForDeletion(catalog: Catalog, mark: Pin): Promise<void> {
   await catalog.transaction().execute(async (transaction) => {
     const job = await lockBackup(transaction, mark.backupId)
     if (job.status === 'pending' || job.status === 'running') throw stillAtWork(job)
+    await refuseRetained(transaction, job)
     await refuseDependents(transaction, job)
     const others = (await pinsOf(transaction, job.id)).filter((pin) => pin.owner_workflow_id !== mark.ownerWorkflowId)
     if (others.length > 0) throw pinned(job.id, others)

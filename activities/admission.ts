@@ -4,10 +4,11 @@ import type { BackupType, BackupWarning, FullReason } from '../domain/backup.ts'
 import { decideBackup, decideDisk } from '../domain/chain.ts'
 import type { BackupDecision, ChainBackup, DiskDecision, Tracking } from '../domain/chain.ts'
 import { HoldfastError } from '../domain/errors.ts'
-import { STORAGE_RESERVE_BYTES, estimateDiskNeedBytes, estimateIncrementNeedBytes } from '../domain/storage.ts'
+import { estimateDiskNeedBytes, estimateIncrementNeedBytes } from '../domain/storage.ts'
 import { largestRecentIncrement, listChainBackups, loadBackupWork, recordAdmission } from '../db/queries/backup-records.ts'
 import type { BackupWork } from '../db/queries/backup-records.ts'
 import { updateVm } from '../db/queries/registration.ts'
+import { reserveSpace } from '../db/queries/reservations.ts'
 import { takeSourceSlot } from '../db/queries/source-slots.ts'
 import type { Manifest } from '../domain/manifest.ts'
 import type { HostedRepository } from '../hosting/hosted-repository.ts'
@@ -29,8 +30,9 @@ export interface BackupPlan {
 
 export interface AdmissionActivities {
   /**
-   * Looks at the VM, the catalog and the chain's files; stores what the backup will be, as `running`. `INSUFFICIENT_STORAGE` with
-   * `required_bytes` and `available_bytes`; `SOURCE_*`; `REPO_*`. A parent that cannot be used is no error but a reason. Idempotent.
+   * Looks at the VM, the catalog and the chain's files, reserves the space, and stores what the backup will be, as `running`.
+   * `INSUFFICIENT_STORAGE` with `required_bytes`, `available_bytes` and who has reserved what; `SOURCE_*`; `REPO_*`. A parent that cannot be
+   * used is no error but a reason. Idempotent.
    */
   admitBackup(backupId: string): Promise<BackupPlan>
 }
@@ -66,7 +68,7 @@ export function createAdmissionActivities(dependencies: HostDependencies): Admis
         patientWithSource(() => source.trackingSince(work.vm.config, changeIds, { signal })),
       )
       const requiredBytes = await estimate(dependencies, work, decided.disks)
-      await checkSpace(location.repository, work, requiredBytes)
+      await reserve(dependencies, location.repository, work, requiredBytes)
       await store(dependencies, work, decided, described, location)
       return planOf(backupId, decided, requiredBytes)
     },
@@ -192,15 +194,16 @@ async function estimate({ catalog }: HostDependencies, { job }: BackupWork, disk
   return (await Promise.all(needs)).reduce((sum, need) => sum + need, 0)
 }
 
-async function checkSpace(repository: Repository, { repository: row }: BackupWork, needBytes: number): Promise<void> {
-  const { availableBytes } = await repository.storage()
-  const requiredBytes = needBytes + STORAGE_RESERVE_BYTES
-  if (requiredBytes <= availableBytes) return
-  throw new HoldfastError(
-    'INSUFFICIENT_STORAGE',
-    `Repository "${row.name}" has ${availableBytes} bytes free; this backup may need ${requiredBytes}, with a reserve of ${STORAGE_RESERVE_BYTES}. Free space, or use another repository.`,
-    { details: { required_bytes: requiredBytes, available_bytes: availableBytes, repository_id: row.id } },
-  )
+/** Sets space aside for deletions first, where there is room: what is left is what backups may use. */
+async function reserve(
+  { catalog }: HostDependencies,
+  repository: Repository,
+  { job, repository: { id, name } }: BackupWork,
+  needBytes: number,
+): Promise<void> {
+  // Of no use to this backup, so no reason against it; what keeps it from being made will be met by what follows.
+  await repository.keepReserve().catch(() => {})
+  await reserveSpace(catalog, { backupId: job.id, repository: { id, name }, needBytes }, () => repository.storage())
 }
 
 async function store(

@@ -171,6 +171,7 @@ const promised: { [Table in keyof Database]: Record<keyof Database[Table], true>
     blocks_sha256: true,
     status: true,
     error_message: true,
+    parked_at: true,
     progress_at: true,
     completed_at: true,
   },

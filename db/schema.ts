@@ -291,6 +291,8 @@ export interface BackupDisksTable {
   blocks_sha256: string | null
   status: ColumnType<WorkState, WorkState | undefined, WorkState>
   error_message: string | null
+  /** While this disk waits for room or for its repository: since when. The backup's row says why. */
+  parked_at: ColumnType<Date | null, Date | null | undefined, Date | null>
   progress_at: Date | null
   completed_at: Date | null
 }

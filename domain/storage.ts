@@ -9,8 +9,15 @@ export interface StorageInfo {
   writable: boolean
 }
 
-/** Kept free whatever a backup asks for, so that deletion and journals still work on a nearly full disk. */
-export const STORAGE_RESERVE_BYTES = 256 * 1024 * 1024
+const MIB = 1024 * 1024
+
+const STORAGE_RESERVE_MAX_BYTES = 256 * MIB
+const STORAGE_RESERVE_SHARE = 0.05
+
+/** Kept free whatever a backup asks for, so that journals and manifests still fit on a nearly full disk: 256 MiB, less on disks under 5 GiB. */
+export function storageReserveBytes({ totalBytes }: Pick<StorageInfo, 'totalBytes'>): number {
+  return Math.min(STORAGE_RESERVE_MAX_BYTES, Math.ceil(totalBytes * STORAGE_RESERVE_SHARE))
+}
 
 /**
  * Most bytes a disk's QCOW2 may need: the data itself, QCOW2 metadata (L2 tables and refcounts, under 1/4096)
@@ -35,4 +42,34 @@ export function estimateIncrementNeedBytes(
   const changedBytes = largestRecentBytes === null ? Math.ceil(disk.dataBytes * FIRST_INCREMENT_SHARE) : largestRecentBytes * 2
   const dataBytes = Math.min(disk.dataBytes, changedBytes)
   return estimateDiskNeedBytes({ sizeBytes: disk.sizeBytes, dataBytes })
+}
+
+/** Space that a backup was admitted with, and how far it has come. */
+export interface Reservation {
+  backupId: string
+  reservedBytes: number
+  /** Written before compression. */
+  writtenBytes: number
+  /** Of its disks, not dealt with yet. */
+  unreadBytes: number
+}
+
+/** What a backup may still write of the space that it was admitted with. It never writes more than it has yet to read. */
+export function outstandingBytes({ reservedBytes, writtenBytes, unreadBytes }: Reservation): number {
+  return Math.max(0, Math.min(reservedBytes - writtenBytes, unreadBytes))
+}
+
+/** A parked backup goes on when there is room for so much of what it may still write, or for so many bytes: with less it would soon be parked again. */
+const WORTHWHILE_SHARE = 0.25
+const WORTHWHILE_BYTES = 64 * MIB
+
+/**
+ * Free bytes with which a parked backup goes on. An incremental's reservation is an estimate that it may have used up already; then only what
+ * it has yet to read tells.
+ */
+export function roomToGoOnBytes(reservation: Reservation, storage: Pick<StorageInfo, 'totalBytes'>): number {
+  const { unreadBytes } = reservation
+  const leftBytes = Math.min(unreadBytes, Math.max(outstandingBytes(reservation), WORTHWHILE_BYTES))
+  const worthwhile = Math.min(leftBytes, Math.max(WORTHWHILE_BYTES, Math.ceil(leftBytes * WORTHWHILE_SHARE)))
+  return worthwhile + storageReserveBytes(storage)
 }

@@ -35,6 +35,8 @@ const steps = [
     add column if not exists parked_message text null after parked_at,
     add column if not exists locked_until datetime(3) null after parked_message`,
 
+  `alter table backup_disks add column if not exists parked_at datetime(3) null after error_message`,
+
   `create table if not exists repository_samples (
     repository_id varchar(64) not null,
     sampled_at datetime(3) not null,
@@ -93,6 +95,7 @@ export async function down(catalog: Kysely<Database>): Promise<void> {
   await sql`drop table if exists repository_samples`.execute(catalog)
   await sql`alter table backup_jobs drop column if exists parked_reason, drop column if exists parked_at,
     drop column if exists parked_message, drop column if exists locked_until`.execute(catalog)
+  await sql`alter table backup_disks drop column if exists parked_at`.execute(catalog)
   await sql`alter table backup_repositories drop foreign key if exists repositories_have_credentials`.execute(catalog)
   await sql`alter table backup_repositories drop key if exists by_health, drop column if exists credentials_id,
     drop column if exists auto_mount, drop column if exists total_inodes, drop column if exists used_inodes,

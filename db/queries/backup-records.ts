@@ -7,6 +7,8 @@ import type { ErrorCode } from '../../domain/errors.ts'
 import type { Catalog } from '../client.ts'
 import type { BackupDisksTable, BackupJobsTable, BackupRepositoriesTable, VmContextsTable } from '../schema.ts'
 import { findBackupDetail } from './backup-detail.ts'
+import { unparkForGood } from './parking.ts'
+import { releaseSpace } from './reservations.ts'
 import { findVmContext } from './vm-contexts.ts'
 
 export interface NewBackup {
@@ -156,6 +158,7 @@ export async function recordAdmission(catalog: Catalog, admitted: AdmittedBackup
       .where('id', '=', backupId)
       .where('status', 'in', ['pending', 'running'])
       .execute()
+    await unparkForGood(transaction, backupId)
     await transaction.deleteFrom('backup_disks').where('backup_job_id', '=', backupId).execute()
     await transaction
       .insertInto('backup_disks')
@@ -183,6 +186,8 @@ export async function endBackup(
       .where('backup_job_id', '=', end.backupId)
       .where('status', 'in', ['pending', 'running'])
       .execute()
+    await releaseSpace(transaction, end.backupId)
+    await unparkForGood(transaction, end.backupId)
   })
 }
 

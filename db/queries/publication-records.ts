@@ -4,6 +4,8 @@ import type { Transaction } from 'kysely'
 import type { Manifest, ManifestDisk } from '../../domain/manifest.ts'
 import type { Catalog } from '../client.ts'
 import type { Database } from '../schema.ts'
+import { unparkForGood } from './parking.ts'
+import { releaseSpace } from './reservations.ts'
 
 /** Stores a published backup: completed, with sizes, hash roots and the change ids that the next incremental starts from. Idempotent. */
 export async function recordPublishedBackup(
@@ -15,6 +17,8 @@ export async function recordPublishedBackup(
     await completeJob(transaction, manifest)
     for (const disk of manifest.disks) await completeDisk(transaction, manifest, disk, repository.folder)
     await rebuildChains(transaction, manifest.vm.context_id, repository.id)
+    await releaseSpace(transaction, manifest.backup_id)
+    await unparkForGood(transaction, manifest.backup_id)
   })
 }
 

@@ -1,0 +1,131 @@
+/** What looks at repositories found: noted on the row, as a sample, and as alerts. */
+import type { Selectable } from 'kysely'
+import { alertCause } from '../../domain/alerts.ts'
+import type { AlertKind } from '../../domain/alerts.ts'
+import type { RepositoryRecord } from '../../domain/repository-place.ts'
+import { DEFAULT_THRESHOLDS, judgeLook, storageAlertKinds } from '../../domain/storage-health.ts'
+import type { HealthState, HealthVerdict, StorageAlertKind, StorageLook, Thresholds } from '../../domain/storage-health.ts'
+import type { Catalog } from '../client.ts'
+import type { BackupRepositoriesTable } from '../schema.ts'
+import { openAlert, resolveAlert } from './alerts.ts'
+import { insertSample } from './repository-samples.ts'
+
+type RepositoryRow = Selectable<BackupRepositoriesTable>
+
+/** What a look changed; for the log. */
+export interface RecordedLook {
+  repositoryId: string
+  name: string
+  health: HealthState
+  /** Before the look. */
+  earlierHealth: HealthState
+  message: string | null
+  opened: StorageAlertKind[]
+  resolved: StorageAlertKind[]
+}
+
+export interface RepositoryOfHost extends RepositoryRecord {
+  hostId: string
+}
+
+/** Every repository, also those that an administrator switched off: what lies in them is still wanted. */
+export async function listRepositoriesToLookAt(catalog: Catalog): Promise<RepositoryOfHost[]> {
+  const rows = await catalog
+    .selectFrom('backup_repositories')
+    .select(['id', 'repository_type', 'config', 'credentials_id', 'host_id'])
+    .orderBy('id')
+    .execute()
+  return rows.map((row) => ({
+    id: row.id,
+    type: row.repository_type,
+    config: row.config,
+    credentialsId: row.credentials_id,
+    hostId: row.host_id,
+  }))
+}
+
+/** Whole or not at all. `null`: it is not registered (any more). The same look again changes nothing but the times. */
+export async function recordLook(
+  catalog: Catalog,
+  repositoryId: string,
+  look: StorageLook,
+  at: Date = new Date(),
+): Promise<RecordedLook | null> {
+  return catalog.transaction().execute(async (transaction) => {
+    const row = await transaction
+      .selectFrom('backup_repositories')
+      .selectAll()
+      .where('id', '=', repositoryId)
+      .forUpdate()
+      .executeTakeFirst()
+    if (!row) return null
+    const alerts = await openStorageAlerts(transaction, repositoryId)
+    const verdict = judgeLook(look, { stopped: row.stopped_at !== null, alerts }, thresholdsOfRow(row))
+    await transaction
+      .updateTable('backup_repositories')
+      .set({ ...findings(look), ...judgement(row, verdict, at), last_check_at: at })
+      .where('id', '=', repositoryId)
+      .execute()
+    const changed = await settleAlerts(transaction, repositoryId, verdict, alerts, at)
+    if (look.reached) await insertSample(transaction, repositoryId, { look, health: verdict.health, at })
+    const { health, message } = verdict
+    return { repositoryId, name: row.name, health, earlierHealth: row.health, message, ...changed }
+  })
+}
+
+/** The default ones where an administrator chose none. */
+export function thresholdsOfRow(row: Pick<RepositoryRow, 'warning_percent' | 'critical_percent'>): Thresholds {
+  return {
+    warningPercent: row.warning_percent ?? DEFAULT_THRESHOLDS.warningPercent,
+    criticalPercent: row.critical_percent ?? DEFAULT_THRESHOLDS.criticalPercent,
+  }
+}
+
+/** Sizes stay what they were when nobody could see them. */
+function findings(look: StorageLook) {
+  if (!look.reached) return { latency_ms: null }
+  const { storage, latencyMs } = look
+  return {
+    total_size_bytes: storage.totalBytes,
+    used_size_bytes: storage.usedBytes,
+    available_size_bytes: storage.availableBytes,
+    total_inodes: storage.totalInodes,
+    used_inodes: storage.usedInodes,
+    latency_ms: Math.round(latencyMs),
+  }
+}
+
+function judgement(row: RepositoryRow, { health, message, stopped }: HealthVerdict, at: Date) {
+  return {
+    health,
+    health_message: message,
+    health_since: row.health === health ? (row.health_since ?? at) : at,
+    stopped_at: stopped ? (row.stopped_at ?? at) : null,
+  }
+}
+
+async function openStorageAlerts(catalog: Catalog, repositoryId: string): Promise<Set<AlertKind>> {
+  const causes = storageAlertKinds.map((kind) => alertCause(kind, repositoryId))
+  const rows = await catalog.selectFrom('alerts').select('kind').where('open_cause', 'in', causes).execute()
+  return new Set(rows.map((row) => row.kind))
+}
+
+async function settleAlerts(
+  catalog: Catalog,
+  repositoryId: string,
+  { open, unknown }: HealthVerdict,
+  before: ReadonlySet<AlertKind>,
+  at: Date,
+): Promise<{ opened: StorageAlertKind[]; resolved: StorageAlertKind[] }> {
+  const [opened, resolved]: [StorageAlertKind[], StorageAlertKind[]] = [[], []]
+  for (const kind of storageAlertKinds) {
+    const wanted = open.find((alert) => alert.kind === kind)
+    if (wanted) {
+      const isNew = await openAlert(catalog, { ...wanted, subject: repositoryId, repositoryId }, at)
+      if (isNew) opened.push(kind)
+    } else if (before.has(kind) && !unknown.includes(kind)) {
+      if (await resolveAlert(catalog, kind, repositoryId, at)) resolved.push(kind)
+    }
+  }
+  return { opened, resolved }
+}

@@ -8,6 +8,7 @@ import type { StorageInfo } from '../domain/storage.ts'
 import { dependentsOn, isFolder, listVmFolder, namesOfFolders, readPublished, vmFoldersOf } from './backup-folders.ts'
 import { syncFolder } from './durable-files.ts'
 import { errnoOf, onFiles } from './file-errors.ts'
+import { explainingLock } from './locked-backup.ts'
 import { checkMarker, initializeRoot } from './marker.ts'
 import { backupFolderOf, backupPaths, checkRoot, vmsFolder } from './paths.ts'
 import type { BackupPaths } from './paths.ts'
@@ -102,7 +103,7 @@ export class LocalRepository implements Repository {
         const dependents = await dependentsOn(reference.backupId, this.root, reference.vmFolder)
         if (dependents.length > 0) throw hasDependents(reference, dependents)
       }
-      await this.#remove(paths, paths.published)
+      await this.#remove(paths, paths.published).catch(explainingLock(this.root, reference.backupId))
     })
   }
 
@@ -142,7 +143,9 @@ export class LocalRepository implements Repository {
 
   async #removeLeftovers(paths: BackupPaths): Promise<void> {
     for (const name of await namesOfFolders(paths.vmFolder)) {
-      if (backupFolderOf(name)?.kind === 'deleting') await rm(join(paths.vmFolder, name), { recursive: true, force: true })
+      if (backupFolderOf(name)?.kind !== 'deleting') continue
+      // One with a locked file in it, which no deletion of ours leaves, must not keep the others of the VM from being removed.
+      await rm(join(paths.vmFolder, name), { recursive: true, force: true }).catch(unlessLocked)
     }
   }
 
@@ -162,6 +165,10 @@ export class LocalRepository implements Repository {
 
 function unlessExists(error: unknown): void {
   if (errnoOf(error) !== 'EEXIST') throw error
+}
+
+function unlessLocked(error: unknown): void {
+  if (errnoOf(error) !== 'EPERM') throw error
 }
 
 /** The VM's folder goes with its last backup; other backups in it, or somebody's file, keep it. */

@@ -4,6 +4,7 @@ import type { RepositoryHost } from '../hosting/hosted-repository.ts'
 import type { OpenMounts } from '../mounts/open-mounts.ts'
 import type { OpenRestoreMount } from '../mounts/restore-mount.ts'
 import type { Source } from '../sources/source.ts'
+import type { Locker } from '../tools/locker.ts'
 import type { SourceReference, SourceSettings } from './source-connections.ts'
 import type { ProgressBoard } from './progress-board.ts'
 
@@ -19,7 +20,11 @@ export interface HostDependencies {
   openRestoreMount: OpenRestoreMount
   /** Where the files of every repository are touched; steps touch none themselves. */
   repositories: RepositoryHost
+  /** Locks backups, and takes locks off that have ended: a program of its own, with rights that we need not have. */
+  locker: Locker
   progress: ProgressBoard
+  /** Shares are mounted below it, each in a folder of its repository's id. */
+  mountsFolder: string
   /** Sockets of this process go below it; short, and emptied when the process is gone. */
   runFolder: string
   /** For manifests: our version and QEMU's. */

@@ -2,6 +2,8 @@
 import type { Catalog } from '../db/client.ts'
 import { createAdmissionActivities } from './admission.ts'
 import type { AdmissionActivities } from './admission.ts'
+import { createBackupLockActivities, createLockRecordActivities } from './backup-locks.ts'
+import type { BackupLockActivities, LockRecordActivities } from './backup-locks.ts'
 import { createBackupRecordActivities } from './backup-records.ts'
 import type { BackupRecordActivities } from './backup-records.ts'
 import { createDeletionActivities } from './deletion.ts'
@@ -9,6 +11,8 @@ import type { DeletionActivities } from './deletion.ts'
 import type { HostDependencies } from './host-dependencies.ts'
 import { createHostReconciliationActivities } from './host-reconciliation.ts'
 import type { HostReconciliationActivities } from './host-reconciliation.ts'
+import { createParkingActivities, createParkingRecordActivities } from './parking.ts'
+import type { ParkingActivities, ParkingRecordActivities } from './parking.ts'
 import { createPinActivities } from './pins.ts'
 import type { PinActivities } from './pins.ts'
 import { createPublicationActivities } from './publication.ts'
@@ -17,6 +21,10 @@ import { createReconciliationActivities } from './reconciliation.ts'
 import type { ReconciliationActivities } from './reconciliation.ts'
 import { createInspectionActivities, createRegistrationActivities } from './registration.ts'
 import type { InspectionActivities, RegistrationActivities } from './registration.ts'
+import { createRepositoryPlaceActivities } from './repository-places.ts'
+import type { RepositoryPlaceActivities } from './repository-places.ts'
+import { createRepositoryRecordActivities } from './repository-records.ts'
+import type { RepositoryRecordActivities } from './repository-records.ts'
 import { createRestoreMountRecordActivities } from './restore-mount-records.ts'
 import type { RestoreMountRecordActivities } from './restore-mount-records.ts'
 import { createRestoreMountActivities } from './restore-mounts.ts'
@@ -32,6 +40,8 @@ import { createSourceOrphanActivities } from './source-orphans.ts'
 import type { SourceOrphanActivities } from './source-orphans.ts'
 import { createSourceRecordActivities } from './source-records.ts'
 import type { SourceRecordActivities } from './source-records.ts'
+import { createStorageMonitoringActivities } from './storage-monitoring.ts'
+import type { StorageMonitoringActivities } from './storage-monitoring.ts'
 import { createVerificationActivities, createVerificationRecordActivities } from './verification.ts'
 import type { VerificationActivities, VerificationRecordActivities } from './verification.ts'
 import { createVmRestoreActivities, createVmRestoreRecordActivities } from './vm-restores.ts'
@@ -39,11 +49,15 @@ import type { VmRestoreActivities, VmRestoreRecordActivities } from './vm-restor
 
 /** Steps that need only the catalog (queue `control`). */
 export type ControlActivities = BackupRecordActivities &
+  LockRecordActivities &
+  ParkingRecordActivities &
   PinActivities &
   RegistrationActivities &
+  RepositoryRecordActivities &
   RestoreRecordActivities &
   RestoreMountRecordActivities &
   SourceRecordActivities &
+  StorageMonitoringActivities &
   VerificationRecordActivities &
   VmRestoreRecordActivities &
   ReconciliationActivities
@@ -52,12 +66,15 @@ export type ControlActivities = BackupRecordActivities &
 export type HostActivities = AdmissionActivities &
   SnapshotActivities &
   PublicationActivities &
+  ParkingActivities &
   VerificationActivities &
   RestoreActivities &
   RestoreMountActivities &
   VmRestoreActivities &
   DeletionActivities &
+  BackupLockActivities &
   InspectionActivities &
+  RepositoryPlaceActivities &
   SourceDiscoveryActivities &
   SourceOrphanActivities &
   HostReconciliationActivities
@@ -70,11 +87,15 @@ export interface ControlDependencies {
 export function createControlActivities(dependencies: ControlDependencies): ControlActivities {
   return {
     ...createBackupRecordActivities(dependencies),
+    ...createParkingRecordActivities(dependencies),
+    ...createLockRecordActivities(dependencies),
     ...createPinActivities(dependencies),
     ...createRegistrationActivities(dependencies),
+    ...createRepositoryRecordActivities(dependencies),
     ...createRestoreRecordActivities(dependencies),
     ...createRestoreMountRecordActivities(dependencies),
     ...createSourceRecordActivities(dependencies),
+    ...createStorageMonitoringActivities(dependencies),
     ...createVerificationRecordActivities(dependencies),
     ...createVmRestoreRecordActivities(dependencies),
     ...createReconciliationActivities(dependencies),
@@ -87,12 +108,15 @@ export function createHostActivities(dependencies: HostDependencies & { homeRunF
     ...createAdmissionActivities(dependencies),
     ...createSnapshotActivities(dependencies),
     ...createPublicationActivities(dependencies),
+    ...createParkingActivities(dependencies),
     ...createVerificationActivities(dependencies),
     ...createRestoreActivities(dependencies),
     ...createRestoreMountActivities(dependencies),
     ...createVmRestoreActivities(dependencies),
     ...createDeletionActivities(dependencies),
+    ...createBackupLockActivities(dependencies),
     ...createInspectionActivities(dependencies),
+    ...createRepositoryPlaceActivities(dependencies),
     ...createSourceDiscoveryActivities(dependencies),
     ...createSourceOrphanActivities(dependencies),
     ...createHostReconciliationActivities(dependencies),

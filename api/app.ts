@@ -18,6 +18,7 @@ import { backups } from './routes/backups.ts'
 import { chains } from './routes/chains.ts'
 import { health } from './routes/health.ts'
 import { repositories } from './routes/repositories.ts'
+import { repositoryChanges } from './routes/repository-changes.ts'
 import { restoreDownloads } from './routes/restore-downloads.ts'
 import { restoreFiles } from './routes/restore-files.ts'
 import { restoreMounts } from './routes/restore-mounts.ts'
@@ -46,16 +47,17 @@ export function createApp(dependencies: ApiDependencies): Api {
 function addResources(app: Api, dependencies: ApiDependencies): void {
   const startOnce = createStartOnce(dependencies)
   const totalOf = createTotals(() => dependencies.now().getTime())
+  const trail = createAuditTrail(dependencies)
   app.route(API_BASE, health(dependencies))
   app.route(API_BASE, auth(dependencies))
   app.route(API_BASE, sources(dependencies, startOnce))
   app.route(API_BASE, vmContexts(dependencies, startOnce))
-  app.route(API_BASE, repositories(dependencies, startOnce))
+  app.route(API_BASE, repositories(dependencies, startOnce, trail))
+  app.route(API_BASE, repositoryChanges(dependencies, trail))
   // Before the backups: "chain" is also a word that could be an id.
   app.route(API_BASE, chains(dependencies))
   app.route(API_BASE, backups(dependencies, startOnce, totalOf))
   app.route(API_BASE, restores(dependencies, startOnce, totalOf))
-  const trail = createAuditTrail(dependencies)
   const files = createFileAccesses(dependencies, trail)
   // Before the files: "mounts" is also a word that could be an id.
   app.route(API_BASE, restoreMounts(dependencies, startOnce, trail))

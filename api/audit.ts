@@ -7,6 +7,12 @@ import type { ApiDependencies, ApiEnv } from './dependencies.ts'
 
 /** The noun, then what was done. `…-ended` says how a download came out. */
 export const auditActions = [
+  'repository.register',
+  'repository.test',
+  'repository.change',
+  'repository.delete',
+  'repository.mount',
+  'repository.unmount',
   'mount.open',
   'mount.extend',
   'mount.release',
@@ -23,7 +29,7 @@ export type AuditAction = (typeof auditActions)[number]
 
 export interface AuditNote {
   action: AuditAction
-  subjectType: 'restore-mount'
+  subjectType: 'restore-mount' | 'repository'
   subjectId: string
   details: JsonObject
 }
@@ -36,6 +42,11 @@ export function auditOfMount(
 ): AuditNote {
   const details = { backup_id: mount.backup_id, disk_index: mount.disk_index, ...more }
   return { action, subjectType: 'restore-mount', subjectId: mount.id, details }
+}
+
+/** Something done with a repository, registered or not. `details`: what was asked, without its secrets. */
+export function auditOfRepository(action: AuditAction, repositoryId: string, details: JsonObject): AuditNote {
+  return { action, subjectType: 'repository', subjectId: repositoryId, details }
 }
 
 export interface AuditTrail {

@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto'
 import type { z } from '@hono/zod-openapi'
 import { findBackupDetail } from '../db/queries/backup-detail.ts'
 import type { BackupDetail } from '../db/queries/backup-detail.ts'
+import { requireRepository } from '../db/queries/repositories.ts'
 import { disksOfVm, requirePresent } from '../db/queries/vm-contexts.ts'
 import type { VmContext } from '../db/queries/vm-contexts.ts'
 import { HoldfastError } from '../domain/errors.ts'
@@ -10,7 +11,6 @@ import { backupIdFor } from '../domain/ids.ts'
 import type { BackupAdmission } from '../temporal/operations.ts'
 import { gigabytes } from './answers/units.ts'
 import type { ApiDependencies } from './dependencies.ts'
-import { repositoryOf } from './routes/repositories.ts'
 import type { startBackupAnswer, startBackupRequest } from './schemas/backups.ts'
 
 type StartBackup = z.output<typeof startBackupRequest>
@@ -33,7 +33,7 @@ export async function startBackup(
   request: StartBackup,
 ): Promise<StartBackupAnswer> {
   requirePresent(vm)
-  const repository = await repositoryOf(dependencies, request.repository_id)
+  const repository = await requireRepository(dependencies.catalog, request.repository_id)
   if (!repository.enabled) {
     throw new HoldfastError('REPO_DISABLED', `Repository "${repository.name}" is switched off: choose another one.`, {
       details: { repository_id: repository.id },

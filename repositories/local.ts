@@ -6,10 +6,11 @@ import { HoldfastError } from '../domain/errors.ts'
 import type { Manifest } from '../domain/manifest.ts'
 import type { StorageInfo } from '../domain/storage.ts'
 import { dependentsOn, isFolder, listVmFolder, namesOfFolders, readPublished, vmFoldersOf } from './backup-folders.ts'
+import { clearRoot } from './clearing.ts'
 import { syncFolder } from './durable-files.ts'
 import { errnoOf, onFiles } from './file-errors.ts'
 import { explainingLock } from './locked-backup.ts'
-import { checkMarker, initializeRoot } from './marker.ts'
+import { checkMarker, initializeRoot, readMarkerId } from './marker.ts'
 import { backupFolderOf, backupPaths, checkRoot, vmsFolder } from './paths.ts'
 import type { BackupPaths } from './paths.ts'
 import { checkParent, isSameBackup, prepareForPublication } from './publication.ts'
@@ -35,6 +36,14 @@ export class LocalRepository implements Repository {
   async initialize(): Promise<void> {
     await initializeRoot(this.root, this.id)
     await this.keepReserve()
+  }
+
+  readIdentity(): Promise<string | null> {
+    return onFiles(this.root, 'read the marker', () => readMarkerId(this.root))
+  }
+
+  clear(): Promise<boolean> {
+    return clearRoot(this.root, this.id)
   }
 
   storage(): Promise<StorageInfo> {

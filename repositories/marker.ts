@@ -52,7 +52,8 @@ export async function checkMarker(root: string, id: string): Promise<void> {
   )
 }
 
-async function readMarkerId(root: string): Promise<string | null> {
+/** Of the repository that lies there; `null` without a marker, or without the folder. `REPO_INVALID` when it cannot be read by us. */
+export async function readMarkerId(root: string): Promise<string | null> {
   let text: string
   try {
     text = await readFile(join(root, MARKER_FILE), 'utf8')

@@ -51,7 +51,16 @@ export interface Repository {
    */
   initialize(): Promise<void>
 
-  /** Space, and whether a test file could be written, synced and removed. Never hangs longer than 10 s: `REPO_UNAVAILABLE`. */
+  /** The id of the repository that lies there; `null` when none does. `REPO_INVALID` for a damaged marker, or a format that is not ours. */
+  readIdentity(): Promise<string | null>
+
+  /**
+   * Takes back what {@link initialize} made, and returns whether nothing of it is left. While anything is in it, or it is another repository, all
+   * stays as it is. Idempotent.
+   */
+  clear(): Promise<boolean>
+
+  /** Space, and whether a test file could be written, synced, read back and removed. Never hangs longer than 10 s: `REPO_UNAVAILABLE`. */
   storage(): Promise<StorageInfo>
 
   /** Makes the staging folder, or returns the one that is there (a resumed backup). */

@@ -27,11 +27,15 @@ export interface Environment {
   transfersPerRepository: number
   /** A mover that is silent for so long is taken for dead, and its transfers are resumed elsewhere. */
   heartbeatTimeoutMs: number
+  /** All repositories are looked at so often. */
+  monitorIntervalSeconds: number
   /** A restore mount ends so long after the last access, and so long after it began whatever happens. */
   mountIdleSeconds: number
   mountMaximumSeconds: number
   /** Restore mounts that this host holds at a time. */
   mountsMax: number
+  /** What starts the locker, the program and its first arguments; `null`: our own. See docs/operations.md. */
+  lockerCommand: string[] | null
   /** How this host's mover reads disks of backups. Anything but the default is an administrator's choice: see docs/operations.md. */
   mountDriver: DriverName
   /** Where the mover serves files to the API. With anything but loopback it speaks TLS. Port 0: any that is free. */
@@ -51,6 +55,8 @@ export interface HomeFolders {
   /** Where the demo and a first-time user keep a local repository and restored disks. */
   repository: string
   restores: string
+  /** Where the mover mounts shares. */
+  mounts: string
 }
 
 export function homeFolders(home: string): HomeFolders {
@@ -62,6 +68,7 @@ export function homeFolders(home: string): HomeFolders {
     temporal: resolve(home, 'temporal'),
     repository: resolve(home, 'repository'),
     restores: resolve(home, 'restores'),
+    mounts: resolve(home, 'mounts'),
   }
 }
 
@@ -95,9 +102,11 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     checkpointIntervalBytes: wholeNumber(variables, 'HOLDFAST_CHECKPOINT_BYTES', 1024 ** 3, Number.MAX_SAFE_INTEGER),
     transfersPerRepository: wholeNumber(variables, 'HOLDFAST_TRANSFERS_PER_REPOSITORY', 2, 64),
     heartbeatTimeoutMs: wholeNumber(variables, 'HOLDFAST_HEARTBEAT_TIMEOUT_MS', 30_000, 3_600_000),
+    monitorIntervalSeconds: wholeNumber(variables, 'HOLDFAST_MONITOR_INTERVAL_SECONDS', 300, 86_400, 5),
     mountIdleSeconds: wholeNumber(variables, 'HOLDFAST_MOUNT_IDLE_SECONDS', 3_600, 604_800),
     mountMaximumSeconds: wholeNumber(variables, 'HOLDFAST_MOUNT_MAXIMUM_SECONDS', 86_400, 2_592_000),
     mountsMax: wholeNumber(variables, 'HOLDFAST_MOUNTS_MAX', 64, 1_000),
+    lockerCommand: lockerCommand(variables['HOLDFAST_LOCKER']),
     mountDriver: mountDriver(variables['HOLDFAST_MOUNT_DRIVER']),
     filesHost: variables['HOLDFAST_FILES_HOST'] ?? '127.0.0.1',
     filesPort: wholeNumber(variables, 'HOLDFAST_FILES_PORT', 0, 65_535, 0),
@@ -108,6 +117,12 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
 export function embeddedDatabaseUrl(home: string): string {
   const socket = resolve(homeFolders(home).run, 'mariadb.sock')
   return `mysql://${encodeURIComponent(userInfo().username)}@localhost/holdfast?socketPath=${encodeURIComponent(socket)}`
+}
+
+/** Words between spaces: a path with a space in it goes into a script of its own. */
+function lockerCommand(text: string | undefined): string[] | null {
+  const words = (text ?? '').split(' ').filter((word) => word !== '')
+  return words.length === 0 ? null : words
 }
 
 function mountDriver(text: string | undefined): DriverName {

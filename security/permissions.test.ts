@@ -12,7 +12,7 @@ const expected: Record<Permission, Role[]> = {
   'source.test': ['admin'],
   'source.discover': ['admin', 'operator'],
   'repository.view': ['admin', 'operator', 'viewer'],
-  'repository.register': ['admin'],
+  'repository.manage': ['admin'],
   'repository.test': ['admin'],
   'backup.view': ['admin', 'operator', 'viewer'],
   'backup.start': ['admin', 'operator'],

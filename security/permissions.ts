@@ -18,7 +18,7 @@ const leastRole = {
   'source.test': 'admin',
   'source.discover': 'operator',
   'repository.view': 'viewer',
-  'repository.register': 'admin',
+  'repository.manage': 'admin',
   'repository.test': 'admin',
   'backup.view': 'viewer',
   'backup.start': 'operator',

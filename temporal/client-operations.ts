@@ -4,14 +4,22 @@ import { WorkflowExecutionAlreadyStartedError, WorkflowIdConflictPolicy, Workflo
 import type { Client } from '@temporalio/client'
 import { HoldfastError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/errors.ts'
-import type { StorageInfo } from '../domain/storage.ts'
+import type { MountState } from '../hosting/hosted-repository.ts'
 import type { PlatformInfo, VmDescription } from '../sources/source.ts'
 import { kindKey } from '../workflows/search-attributes.ts'
 import { admitWithin } from './admitted-start.ts'
 import { describeWorkflow, promptly, within } from './client-calls.ts'
 import { isOutOfReach, toHoldfastError } from './client-failures.ts'
 import { extendMount, openMount, releaseMount } from './mount-operations.ts'
-import type { BackupAdmission, Discovery, Operations, StartBackupRequest } from './operations.ts'
+import type {
+  BackupAdmission,
+  Discovery,
+  Operations,
+  RemovedRepository,
+  RepositoryFindings,
+  StartBackupRequest,
+  StorageRefresh,
+} from './operations.ts'
 import { backupOf, beginning } from './workflow-starts.ts'
 import type { WorkflowStart } from './workflow-starts.ts'
 import { restoreWorkflowId, vmChainWorkflowId } from './workflow-ids.ts'
@@ -66,8 +74,32 @@ export function createOperations(client: Client, options: OperationsOptions = {}
     releaseMount: (mountId) => ask(() => releaseMount(client, mountId, answerDeadlineMs)),
     registerVm: (request) => ask(() => runToEnd<VmDescription>(client, starts.vmRegistration(request), answerDeadlineMs)),
     registerRepository: (request) =>
-      ask(() => runToEnd<StorageInfo>(client, starts.repositoryRegistration(request), answerDeadlineMs)),
-    testRepository: (request) => ask(() => runToEnd<StorageInfo>(client, starts.repositoryTest(request), answerDeadlineMs)),
+      ask(() => joinToEnd<RepositoryFindings>(client, starts.repositoryRegistration(request), answerDeadlineMs)),
+    testRepository: (request) =>
+      ask(() => runToEnd<RepositoryFindings>(client, starts.repositoryTest(request), answerDeadlineMs)),
+    changeRepository: (request) =>
+      ask(() => runToEnd(client, starts.repositoryChange(request), answerDeadlineMs).catch(repositoryBusy(request.repositoryId))),
+    deleteRepository: (repository, options) =>
+      ask(() =>
+        runToEnd<RemovedRepository>(client, starts.repositoryDeletion(repository, options), answerDeadlineMs).catch(
+          repositoryBusy(repository.repositoryId),
+        ),
+      ),
+    refreshStorage: () => ask(() => joinToEnd<StorageRefresh>(client, starts.storageRefresh(), answerDeadlineMs)),
+    lookAtRepository: (repository) =>
+      ask(() => joinToEnd<StorageRefresh>(client, starts.repositoryLook(repository), answerDeadlineMs)),
+    mountRepository: (repository) =>
+      ask(() =>
+        runToEnd<MountState>(client, starts.repositoryMount(repository), answerDeadlineMs).catch(
+          repositoryBusy(repository.repositoryId),
+        ),
+      ),
+    unmountRepository: (repository, options) =>
+      ask(() =>
+        runToEnd<MountState>(client, starts.repositoryUnmount(repository, options), answerDeadlineMs).catch(
+          repositoryBusy(repository.repositoryId),
+        ),
+      ),
     registerSource: (request) => ask(() => joinToEnd<PlatformInfo>(client, starts.sourceRegistration(request), answerDeadlineMs)),
     changeSource: (request) =>
       ask(() =>
@@ -193,6 +225,16 @@ function sourceBusy(sourceId: string): (error: unknown) => never {
     if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
     throw new HoldfastError('SOURCE_BUSY', 'This source is being changed just now: try again when that has ended.', {
       details: { source_id: sourceId },
+      cause: error,
+    })
+  }
+}
+
+function repositoryBusy(repositoryId: string): (error: unknown) => never {
+  return (error) => {
+    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error
+    throw new HoldfastError('REPO_BUSY', 'This repository is being changed just now: try again when that has ended.', {
+      details: { repository_id: repositoryId },
       cause: error,
     })
   }

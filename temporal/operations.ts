@@ -5,8 +5,11 @@
  */
 import type { BackupType, Compression, FullReason, RepositoryType, SourceType } from '../domain/backup.ts'
 import type { JsonObject } from '../domain/errors.ts'
+import type { Enforcement } from '../domain/immutability.ts'
+import type { RepositorySettings } from '../domain/repository-settings.ts'
 import type { VmTarget } from '../domain/restore.ts'
 import type { StorageInfo } from '../domain/storage.ts'
+import type { MountState } from '../hosting/hosted-repository.ts'
 import type { PlatformInfo, VmDescription } from '../sources/source.ts'
 
 export interface StartBackupRequest {
@@ -55,12 +58,70 @@ export interface RegisterVmRequest {
   config: JsonObject
 }
 
+/** A repository, registered or not. Credentials are referred to: this travels through histories. */
 export interface RepositoryRequest {
   repositoryId: string
   name: string
   type: RepositoryType
   hostId: string
   config: JsonObject
+  /** Absent as `null`: nothing is needed. */
+  credentialsId?: string | null
+}
+
+export interface RegisterRepositoryRequest extends RepositoryRequest {
+  /** What is not given has its default. */
+  settings?: Partial<RepositorySettings>
+}
+
+export interface TestRepositoryRequest extends RepositoryRequest {
+  /** Whether it is tried, too, that what is locked there stays as it is. */
+  tryImmutability?: boolean
+}
+
+/** What is not given stays. */
+export interface ChangeRepositoryRequest {
+  repositoryId: string
+  hostId: string
+  name?: string
+  settings?: Partial<RepositorySettings>
+  /** Where the same repository is reached from now on. */
+  place?: { config: JsonObject; credentialsId: string | null }
+}
+
+/** A repository of the catalog, and the host that reaches it. */
+export interface RepositoryOfHost {
+  repositoryId: string
+  hostId: string
+}
+
+/** What a look at a repository's place found. */
+export interface RepositoryFindings {
+  storage: StorageInfo
+  /** `null`: not tried. */
+  enforcement: Enforcement | null
+}
+
+/** What looks at repositories came to. */
+export interface StorageRefresh {
+  /** Those that answered, and those that did not. */
+  refreshedCount: number
+  failedCount: number
+  /** The first twenty of those that did not. */
+  offline: OfflineRepository[]
+}
+
+export interface OfflineRepository {
+  repositoryId: string
+  /** An error code of ours, and what it says. */
+  code: string
+  message: string
+}
+
+/** What became of a repository that is no longer registered. */
+export interface RemovedRepository {
+  /** Whether its folder can be registered again: nothing of the repository is left in it. */
+  cleared: boolean
 }
 
 /** A connection to a platform, to be probed and recorded. Credentials are referred to: this travels through histories. */
@@ -134,10 +195,34 @@ export interface Operations {
   releaseMount(mountId: string): Promise<void>
   /** Looks at the VM's disks through its mover, then records the VM context. Waits. `SOURCE_*`, `VM_EXISTS`. */
   registerVm(request: RegisterVmRequest): Promise<VmDescription>
-  /** Prepares the place and records the repository. Waits. `REPO_*`. */
-  registerRepository(request: RepositoryRequest): Promise<StorageInfo>
-  /** Looks at a place, registered or not, and changes nothing that stays. Waits. */
-  testRepository(request: RepositoryRequest): Promise<StorageInfo>
+  /**
+   * Prepares and tests the place, then records the repository. Whatever was done for one that was refused is undone, its credentials forgotten. Joins a
+   * registration under the same id. Waits. `REPO_*`, `CONNECTION_FAILED`, `IMMUTABILITY_UNSUPPORTED`.
+   */
+  registerRepository(request: RegisterRepositoryRequest): Promise<RepositoryFindings>
+  /**
+   * Looks at a place, registered or not, and changes nothing that stays; credentials that no repository uses are forgotten. Waits. `REPO_*`,
+   * `CONNECTION_FAILED`.
+   */
+  testRepository(request: TestRepositoryRequest): Promise<RepositoryFindings>
+  /**
+   * Changes a repository. A new place is tested first, and must hold the same repository. Waits. `REPO_*`, `CONNECTION_FAILED`, `IMMUTABILITY_UNSUPPORTED`;
+   * `REPO_BUSY` while another change of it runs.
+   */
+  changeRepository(request: ChangeRepositoryRequest): Promise<void>
+  /**
+   * Forgets a repository without backups, and clears its folder. `force`: also when its place does not answer. Waits. `REPO_IN_USE` (with
+   * `backup_count`), `REPO_BUSY`, `REPO_UNAVAILABLE`, `CONNECTION_FAILED`.
+   */
+  deleteRepository(repository: RepositoryOfHost, options: { force: boolean }): Promise<RemovedRepository>
+  /** Looks at every repository, and notes what was found. Joins one that was asked for and runs. Waits. That one does not answer is a result. */
+  refreshStorage(): Promise<StorageRefresh>
+  /** The same of one; nothing is looked at when it is not registered. */
+  lookAtRepository(repository: RepositoryOfHost): Promise<StorageRefresh>
+  /** Waits. `REPO_*`, `CONNECTION_FAILED`. */
+  mountRepository(repository: RepositoryOfHost): Promise<MountState>
+  /** `force`: whoever uses it. Waits. `REPO_IN_USE`, `REPO_BUSY`. */
+  unmountRepository(repository: RepositoryOfHost, options: { force: boolean }): Promise<MountState>
   /** Reaches the platform, then records the source. Credentials of a source that was refused are forgotten. Waits. `SOURCE_*` */
   registerSource(request: SourceRequest): Promise<PlatformInfo>
   /** Reaches the platform with the new settings, then puts them in place of the old ones. Waits. `SOURCE_*`; `SOURCE_BUSY` while another change runs. */

@@ -35,6 +35,11 @@ export function testRepositoryWorkflowId(repositoryId: string, unique: string): 
   return `test-repository:${repositoryId}:${unique}`
 }
 
+/** One change of a repository at a time: changing, deleting, mounting and unmounting share it. */
+export function changeRepositoryWorkflowId(repositoryId: string): string {
+  return `change-repository:${repositoryId}`
+}
+
 export function registerSourceWorkflowId(sourceId: string): string {
   return `register-source:${sourceId}`
 }
@@ -50,6 +55,16 @@ export function testSourceWorkflowId(sourceId: string): string {
 
 export function discoverVmsWorkflowId(sourceId: string): string {
   return `discover:${sourceId}`
+}
+
+/** The schedule that looks at all repositories, and the prefix of the workflows it starts. */
+export const STORAGE_MONITOR_SCHEDULE_ID = 'storage-monitor'
+
+/** A look at all repositories that somebody asked for; whoever asks meanwhile waits for the same. */
+export const REFRESH_STORAGE_WORKFLOW_ID = 'refresh-storage'
+
+export function lookAtRepositoryWorkflowId(repositoryId: string): string {
+  return `look-at-repository:${repositoryId}`
 }
 
 /** The schedule that repairs what crashes left, and the prefix of the workflows it starts. */

@@ -5,19 +5,25 @@ import type { SearchAttributePair } from '@temporalio/common'
 import { backupKey, searchAttributesFor } from '../workflows/search-attributes.ts'
 import type { WorkAbout } from '../workflows/search-attributes.ts'
 import type {
+  ChangeRepositoryRequest,
   OpenMountRequest,
+  RegisterRepositoryRequest,
   RegisterVmRequest,
-  RepositoryRequest,
+  RepositoryOfHost,
   RestoreDiskRequest,
   RestoreVmRequest,
   SourceOfHost,
   SourceRequest,
   StartBackupRequest,
+  TestRepositoryRequest,
 } from './operations.ts'
 import { CONTROL_QUEUE } from './task-queues.ts'
 import {
+  REFRESH_STORAGE_WORKFLOW_ID,
+  changeRepositoryWorkflowId,
   changeSourceWorkflowId,
   discoverVmsWorkflowId,
+  lookAtRepositoryWorkflowId,
   registerRepositoryWorkflowId,
   registerSourceWorkflowId,
   registerVmWorkflowId,
@@ -28,6 +34,9 @@ import {
   verifyWorkflowId,
   vmChainWorkflowId,
 } from './workflow-ids.ts'
+
+/** Somebody waits: whether a mover runs is known sooner. */
+const ASKED_PATIENCE_MS = 10_000
 
 /** Everything `client.workflow.start` needs. */
 export interface WorkflowStart {
@@ -50,8 +59,14 @@ export interface WorkflowStarts {
   vmRestore(request: RestoreVmRequest): WorkflowStart
   mount(request: OpenMountRequest): WorkflowStart
   vmRegistration(request: RegisterVmRequest): WorkflowStart
-  repositoryRegistration(request: RepositoryRequest): WorkflowStart
-  repositoryTest(request: RepositoryRequest): WorkflowStart
+  repositoryRegistration(request: RegisterRepositoryRequest): WorkflowStart
+  repositoryTest(request: TestRepositoryRequest): WorkflowStart
+  repositoryChange(request: ChangeRepositoryRequest): WorkflowStart
+  repositoryDeletion(repository: RepositoryOfHost, options: { force: boolean }): WorkflowStart
+  storageRefresh(): WorkflowStart
+  repositoryLook(repository: RepositoryOfHost): WorkflowStart
+  repositoryMount(repository: RepositoryOfHost): WorkflowStart
+  repositoryUnmount(repository: RepositoryOfHost, options: { force: boolean }): WorkflowStart
   sourceRegistration(request: SourceRequest): WorkflowStart
   sourceChange(request: SourceRequest): WorkflowStart
   sourceTest(source: SourceOfHost): WorkflowStart
@@ -110,15 +125,44 @@ export function beginning(heartbeatTimeoutMs: number): WorkflowStarts {
       const about: WorkAbout = { kind: 'register-vm', vmContextId: contextId, hostId }
       return short(start('registerVm', registerVmWorkflowId(contextId), request, about, 'Register a VM'))
     },
-    repositoryRegistration(request: RepositoryRequest): WorkflowStart {
+    repositoryRegistration(request: RegisterRepositoryRequest): WorkflowStart {
       const id = registerRepositoryWorkflowId(request.repositoryId)
       return short(
         start('registerRepository', id, request, aboutRepository('register-repository', request), 'Register a repository'),
       )
     },
-    repositoryTest(request: RepositoryRequest): WorkflowStart {
+    repositoryTest(request: TestRepositoryRequest): WorkflowStart {
       const id = testRepositoryWorkflowId(request.repositoryId, randomUUID())
       return short(start('testRepository', id, request, aboutRepository('test-repository', request), 'Look at a repository'))
+    },
+    repositoryChange(request: ChangeRepositoryRequest): WorkflowStart {
+      const id = changeRepositoryWorkflowId(request.repositoryId)
+      return short(start('changeRepository', id, request, aboutRepository('change-repository', request), 'Change a repository'))
+    },
+    repositoryDeletion(repository: RepositoryOfHost, { force }: { force: boolean }): WorkflowStart {
+      const id = changeRepositoryWorkflowId(repository.repositoryId)
+      const about = aboutRepository('delete-repository', repository)
+      return short(start('deleteRepository', id, { ...repository, force }, about, 'Delete a repository'))
+    },
+    storageRefresh(): WorkflowStart {
+      const [input, about] = [{ moverPatienceMs: ASKED_PATIENCE_MS }, { kind: 'monitor-storage' }]
+      return short(start('monitorStorage', REFRESH_STORAGE_WORKFLOW_ID, input, about, 'Look at all repositories'))
+    },
+    repositoryLook(repository: RepositoryOfHost): WorkflowStart {
+      const { repositoryId } = repository
+      const [id, input] = [lookAtRepositoryWorkflowId(repositoryId), { repositoryId, moverPatienceMs: ASKED_PATIENCE_MS }]
+      return short(start('monitorStorage', id, input, aboutRepository('monitor-storage', repository), 'Look at a repository'))
+    },
+    repositoryMount(repository: RepositoryOfHost): WorkflowStart {
+      const id = changeRepositoryWorkflowId(repository.repositoryId)
+      return short(
+        start('mountRepository', id, repository, aboutRepository('mount-repository', repository), 'Mount a repository'),
+      )
+    },
+    repositoryUnmount(repository: RepositoryOfHost, { force }: { force: boolean }): WorkflowStart {
+      const id = changeRepositoryWorkflowId(repository.repositoryId)
+      const about = aboutRepository('unmount-repository', repository)
+      return short(start('unmountRepository', id, { ...repository, force }, about, 'Unmount a repository'))
     },
     sourceRegistration(request: SourceRequest): WorkflowStart {
       const id = registerSourceWorkflowId(request.sourceId)
@@ -143,7 +187,7 @@ export function beginning(heartbeatTimeoutMs: number): WorkflowStarts {
   }
 }
 
-function aboutRepository(kind: string, { repositoryId, hostId }: RepositoryRequest): WorkAbout {
+function aboutRepository(kind: string, { repositoryId, hostId }: RepositoryOfHost): WorkAbout {
   return { kind, repositoryId, hostId }
 }
 

@@ -51,7 +51,7 @@ describe('histories', () => {
     await record('register-repository', registerRepositoryWorkflowId(vm.repositoryId))
     const config = { path: vm.repositoryPath }
     const request = { repositoryId: vm.repositoryId, name: 'x', type: 'local' as const, hostId: 'local', config }
-    expect((await holdfast.operations.testRepository(request)).writable).toBe(true)
+    expect((await holdfast.operations.testRepository(request)).storage.writable).toBe(true)
     const tests = async (): Promise<string[]> => {
       const ids: string[] = []
       for await (const { workflowId } of holdfast.client.workflow.list({ query: 'WorkflowType = "testRepository"' }))

@@ -10,10 +10,12 @@ import type { HostDependencies } from '../activities/host-dependencies.ts'
 import { createMountHoldingActivities, interruptMounts } from '../activities/restore-mounts.ts'
 import { ProgressBoard } from '../activities/progress-board.ts'
 import { processRunFolder, removeDeadRunFolders } from '../activities/run-folders.ts'
+import { createLookActivities } from '../activities/storage-monitoring.ts'
 import { createSourceFinder, createSourceOpener } from '../activities/source-connections.ts'
 import { createTransferActivities } from '../activities/transfers.ts'
 import { createCatalog } from '../db/client.ts'
 import type { Catalog } from '../db/client.ts'
+import { listCredentialsOfHost } from '../db/queries/credentials.ts'
 import { repositoryIdsOfHost } from '../db/queries/registration.ts'
 import { createMountOpener } from '../mounts/open-restore-mount.ts'
 import { createRepositoryHost } from '../hosting/repository-host.ts'
@@ -24,15 +26,22 @@ import { createLogger } from '../runtime/logger.ts'
 import type { Logger } from '../runtime/logger.ts'
 import { createShutdown } from '../runtime/shutdown.ts'
 import type { Shutdown } from '../runtime/shutdown.ts'
-import { hostQueue, mountQueue } from '../temporal/task-queues.ts'
+import { untilReachable } from '../runtime/until-reachable.ts'
+import { credentialsWarnings } from '../security/credentials-at-start.ts'
+import { connectTemporal } from '../temporal/connection.ts'
+import { triggerStorageMonitor } from '../temporal/schedules.ts'
+import { hostQueue, lookQueue, mountQueue } from '../temporal/task-queues.ts'
+import { createLocker } from '../tools/locker.ts'
 import { qemuVersion } from '../tools/qemu-img.ts'
 import { serveMountedFiles } from './file-serving.ts'
 import { runWorker } from './running-worker.ts'
-import { connectWorkers, installTemporalRuntime, untilReachable } from './temporal-runtime.ts'
+import { connectWorkers, installTemporalRuntime } from './temporal-runtime.ts'
 import { TransferWorkers } from './transfer-workers.ts'
 
 /** Short steps, verifications and restores at a time. */
 const HOST_SLOTS = 20
+/** Looks at repositories at a time: one that is dead takes its slot for some seconds. */
+const LOOK_SLOTS = 100
 /** Beside the mounts that may be held at a time, those that just end. */
 const ENDING_MOUNTS = 20
 
@@ -56,7 +65,9 @@ async function start(environment: Environment, logger: Logger, shutdown: Shutdow
   shutdown.add('progress', () => progress.close())
   const connection = await connectWorkers(environment, logger, shutdown.signal)
   shutdown.add('temporal connection', () => connection.close())
-  const homeRunFolder = homeFolders(environment.home).run
+  const { run: homeRunFolder, keys: keysFolder } = homeFolders(environment.home)
+  const sealed = await untilReachable(logger, shutdown.signal, 'The catalog', () => listCredentialsOfHost(catalog, hostId))
+  for (const warning of await credentialsWarnings(keysFolder, sealed)) logger.warn(warning)
   await removeDeadRunFolders(homeRunFolder)
 
   const fail = (error: unknown): void => {
@@ -89,6 +100,18 @@ async function start(environment: Environment, logger: Logger, shutdown: Shutdow
     fail,
   )
   shutdown.add('host steps', () => host.stop())
+  const looks = await runWorker(
+    {
+      ...common,
+      taskQueue: lookQueue(hostId),
+      activities: { ...createLookActivities(dependencies) },
+      maxConcurrentActivityTaskExecutions: LOOK_SLOTS,
+      activityTaskPollerBehavior: { type: 'simple-maximum', maximum: 1 },
+    },
+    fail,
+  )
+  shutdown.add('looks', () => looks.stop())
+  await lookAgain(environment, logger)
   const holding = await runWorker(
     {
       ...common,
@@ -101,6 +124,18 @@ async function start(environment: Environment, logger: Logger, shutdown: Shutdow
   shutdown.add('held mounts', () => holding.stop())
 }
 
+/** What nobody could look at while this mover was away is known again at once. The next period brings it anyway. */
+async function lookAgain(environment: Environment, logger: Logger): Promise<void> {
+  const client = connectTemporal(environment)
+  try {
+    await triggerStorageMonitor(client)
+  } catch (error) {
+    logger.warn({ err: error }, 'the look at the repositories has to wait for its time')
+  } finally {
+    await client.connection.close()
+  }
+}
+
 async function hostDependencies(
   environment: Environment,
   catalog: Catalog,
@@ -108,7 +143,7 @@ async function hostDependencies(
   attachRepository: (repositoryId: string) => Promise<void>,
 ): Promise<HostDependencies> {
   const { hostId, checkpointIntervalMs, checkpointIntervalBytes } = environment
-  const { run, keys } = homeFolders(environment.home)
+  const { run, keys, mounts: mountsFolder } = homeFolders(environment.home)
   const runFolder = processRunFolder(run)
   const sources = { catalog, keysFolder: keys, runFolder }
   const mounts = new OpenMounts(environment.mountsMax)
@@ -124,7 +159,9 @@ async function hostDependencies(
       runFolder,
       cacheFolder: resolve(environment.home, 'cache'),
     }),
+    locker: createLocker(environment.lockerCommand ?? undefined),
     progress,
+    mountsFolder,
     runFolder,
     versions: { holdfast: await ownVersion(), qemu: await qemuVersion() },
     checkpointIntervalMs,

@@ -3,7 +3,7 @@ import type { PlatformInfo } from '../sources/source.ts'
 import type { SourceRequest } from '../temporal/operations.ts'
 import { controlSteps, interactiveHostSteps } from './activity-options.ts'
 import { endingWithCode } from './failure.ts'
-import { keepingCredentials } from './source-credentials.ts'
+import { keepingCredentials } from './stored-credentials.ts'
 
 export interface ChangeSourceInput extends SourceRequest {
   heartbeatTimeoutMs: number

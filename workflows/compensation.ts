@@ -33,3 +33,14 @@ export class Compensations {
     })
   }
 }
+
+/** Runs the work; when it fails, what it registered is undone, newest first. */
+export async function undoingFailures<T>(work: (undo: Compensations) => Promise<T>): Promise<T> {
+  const undo = new Compensations()
+  try {
+    return await work(undo)
+  } catch (error) {
+    await undo.run()
+    throw error
+  }
+}

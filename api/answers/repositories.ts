@@ -1,26 +1,41 @@
 /** Repositories as the API shows them. */
 import type { z } from '@hono/zod-openapi'
 import type { BackupRepository } from '../../db/queries/repositories.ts'
-import { progressPercentage } from '../../domain/progress.ts'
+import type { JsonObject } from '../../domain/errors.ts'
+import type { Enforcement } from '../../domain/immutability.ts'
+import { thresholdsOf } from '../../domain/repository-settings.ts'
 import type { StorageInfo } from '../../domain/storage.ts'
-import type { repository, testRepositoryAnswer } from '../schemas/repositories.ts'
+import { usedPercentage } from '../../domain/storage-health.ts'
+import type { MountState } from '../../hosting/hosted-repository.ts'
+import type { mountRepositoryAnswer, repository, testRepositoryAnswer } from '../schemas/repositories.ts'
 import { timeOrNull } from './units.ts'
 
-export function repositoryAnswer(row: BackupRepository): z.infer<typeof repository> {
+type Shown = z.infer<typeof repository>
+
+/** From what the catalog knows alone: a list must not wait for a share. */
+export function repositoryAnswer(row: BackupRepository): Shown {
   return {
     id: row.id,
     name: row.name,
     type: row.repository_type,
     enabled: row.enabled,
-    // Nothing is claimed that is not enforced.
-    is_immutable: false,
-    config: row.config,
+    accepts_backups: row.enabled && row.stopped_at === null && row.health !== 'offline',
+    stopped_at: timeOrNull(row.stopped_at),
+    auto_mount: row.auto_mount,
+    is_immutable: row.is_immutable,
+    immutable_config: immutableConfigOf(row),
+    min_retention_days: row.min_retention_days,
+    thresholds: thresholdsAnswer(row),
+    config: shownConfig(row),
     host_id: row.host_id,
+    health_status: row.health,
+    health_message: row.health_message,
+    health_since: timeOrNull(row.health_since),
     storage: {
-      total_bytes: row.total_size_bytes,
-      used_bytes: row.used_size_bytes,
-      available_bytes: row.available_size_bytes,
-      used_percentage: progressPercentage(row.used_size_bytes, row.total_size_bytes),
+      ...spaceOf(recordedStorage(row)),
+      total_inodes: row.total_inodes,
+      used_inodes: row.used_inodes,
+      latency_ms: row.latency_ms,
       last_check_at: timeOrNull(row.last_check_at),
     },
     created_at: row.created_at.toISOString(),
@@ -29,23 +44,71 @@ export function repositoryAnswer(row: BackupRepository): z.infer<typeof reposito
 }
 
 export function storageAnswer(storage: StorageInfo): z.infer<typeof testRepositoryAnswer>['storage'] {
-  return {
-    total_bytes: storage.totalBytes,
-    used_bytes: storage.usedBytes,
-    available_bytes: storage.availableBytes,
-    used_percentage: progressPercentage(storage.usedBytes, storage.totalBytes),
-    writable: storage.writable,
-  }
+  return { ...spaceOf(storage), writable: storage.writable }
 }
 
 /** What the catalog last knew, in the form of a fresh look; registration succeeded, so the place was writable. */
-export function recordedStorageAnswer(row: BackupRepository): z.infer<typeof testRepositoryAnswer>['storage'] {
-  return storageAnswer({
+export function recordedStorage(row: BackupRepository): StorageInfo {
+  return {
     totalBytes: row.total_size_bytes,
     usedBytes: row.used_size_bytes,
     availableBytes: row.available_size_bytes,
     totalInodes: row.total_inodes,
     usedInodes: row.used_inodes,
     writable: true,
+  }
+}
+
+export function immutabilityAnswer(enforcement: Enforcement | null): z.infer<typeof testRepositoryAnswer>['immutability'] {
+  return enforcement && { enforced_by: enforcement.enforcedBy, reason: enforcement.reason }
+}
+
+export function mountAnswer(repositoryId: string, state: MountState, message: string): z.infer<typeof mountRepositoryAnswer> {
+  const { mountPoint = null, source = null, fileSystem = null } = state.mounted ? state : {}
+  return {
+    success: true,
+    repository_id: repositoryId,
+    message,
+    mounted: state.mounted,
+    mount_point: mountPoint,
+    source,
+    file_system: fileSystem,
+  }
+}
+
+function spaceOf(storage: StorageInfo) {
+  return {
+    total_bytes: storage.totalBytes,
+    used_bytes: storage.usedBytes,
+    available_bytes: storage.availableBytes,
+    used_percentage: usedPercentage(storage),
+  }
+}
+
+/** Locked is claimed only where it was seen to be enforced. */
+function immutableConfigOf(row: BackupRepository): Shown['immutable_config'] {
+  const { is_immutable, immutable_method: method, retention_period_days } = row
+  if (!is_immutable || method === null || retention_period_days === null) return null
+  return {
+    method,
+    retention_period_days,
+    locked: row.enforced_by === 'chattr',
+    enforced_by: row.enforced_by,
+    reason: row.enforcement_reason,
+    attested_at: timeOrNull(row.attested_at),
+  }
+}
+
+function thresholdsAnswer({ warning_percent, critical_percent }: BackupRepository): Shown['thresholds'] {
+  const { warningPercent, criticalPercent } = thresholdsOf({
+    ...(warning_percent !== null && { warningPercent: warning_percent }),
+    ...(critical_percent !== null && { criticalPercent: critical_percent }),
   })
+  return { warning_percent: warningPercent, critical_percent: criticalPercent }
+}
+
+/** The password is elsewhere; that there is one may be known. */
+function shownConfig({ repository_type, config, credentials_id }: BackupRepository): JsonObject {
+  const mayHavePassword = repository_type === 'cifs' || repository_type === 'smb'
+  return mayHavePassword ? { ...config, password_set: credentials_id !== null } : config
 }

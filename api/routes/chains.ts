@@ -2,13 +2,13 @@
 import { createRoute } from '@hono/zod-openapi'
 import type { z } from '@hono/zod-openapi'
 import { findNewestChain } from '../../db/queries/chains.ts'
+import { requireRepository } from '../../db/queries/repositories.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import { chainOfVmAnswer } from '../answers/chains.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { permit } from '../middleware/authorize.ts'
 import { chainAnswer, chainQuery } from '../schemas/chains.ts'
 import { chooseVm } from '../vm-choice.ts'
-import { repositoryOf } from './repositories.ts'
 import { answers, createApi } from './route.ts'
 import type { Api } from './route.ts'
 
@@ -36,7 +36,7 @@ async function newestChain(
 ): Promise<z.infer<typeof chainAnswer>> {
   const { catalog } = dependencies
   const vm = await chooseVm(catalog, query)
-  if (query.repository_id !== undefined) await repositoryOf(dependencies, query.repository_id)
+  if (query.repository_id !== undefined) await requireRepository(dependencies.catalog, query.repository_id)
   const found = await findNewestChain(catalog, vm.context_id, query.repository_id)
   if (!found) {
     throw new HoldfastError('CHAIN_NOT_FOUND', 'This VM has no completed backup there, so no chain: start a backup first.', {

@@ -1,24 +1,21 @@
-/** Repositories: list, register, one, test. */
+/** Repositories: list, register, one, test. What changes them is in `repository-changes.ts`. */
 import { createRoute } from '@hono/zod-openapi'
 import type { z } from '@hono/zod-openapi'
 import { ulid } from 'ulid'
-import {
-  countRepositories,
-  findRepository,
-  findRepositoryByName,
-  listRepositories,
-  localRepositoriesOf,
-  setRepositoryEnabled,
-} from '../../db/queries/repositories.ts'
+import { countRepositories, findRepository, listRepositories, requireRepository } from '../../db/queries/repositories.ts'
 import type { BackupRepository } from '../../db/queries/repositories.ts'
-import { HoldfastError } from '../../domain/errors.ts'
-import { recordedStorageAnswer, repositoryAnswer, storageAnswer } from '../answers/repositories.ts'
+import { checkRepositoryIsNew } from '../../db/queries/repository-conflicts.ts'
+import type { JsonObject } from '../../domain/errors.ts'
+import type { RepositoryFindings } from '../../temporal/operations.ts'
+import { immutabilityAnswer, recordedStorage, repositoryAnswer, storageAnswer } from '../answers/repositories.ts'
+import { auditOfRepository } from '../audit.ts'
+import type { AuditTrail } from '../audit.ts'
 import { cursorByName, readNameCursor } from '../cursor.ts'
 import type { ApiDependencies } from '../dependencies.ts'
-import { liesIn } from '../host-paths.ts'
 import { permit } from '../middleware/authorize.ts'
 import type { StartOnce } from '../middleware/idempotency.ts'
-import { checkRepositoryConfig } from '../repository-config.ts'
+import { requestedPlace, sealedPassword, withoutPassword } from '../repository-place.ts'
+import { requestedSettings } from '../repository-settings.ts'
 import {
   registerRepositoryAnswer,
   registerRepositoryRequest,
@@ -49,8 +46,9 @@ const registerRoute = createRoute({
   path: '/repositories',
   tags,
   summary: 'Register a repository',
-  description: 'The mover of the host prepares the place before the repository is recorded.',
-  middleware: permit('repository.register'),
+  description:
+    'Tested before it is recorded: mounted, written to, read back, and, where it is to be immutable, tried whether it is. What is refused leaves nothing behind.',
+  middleware: permit('repository.manage'),
   request: { headers: idempotencyHeader, body: jsonBody(registerRepositoryRequest) },
   responses: answers(201, 'Registered', registerRepositoryAnswer),
 })
@@ -59,7 +57,8 @@ const testPlaceRoute = createRoute({
   method: 'post',
   path: '/repositories/test',
   tags,
-  summary: 'Look at a place that is not registered',
+  summary: 'Test a place that is not registered',
+  description: 'Mounts it, writes, reads back, measures, removes and unmounts. Leaves nothing behind, however it ends.',
   middleware: permit('repository.test'),
   request: { body: jsonBody(testRepositoryRequest) },
   responses: answers(200, 'The place can be used', testRepositoryAnswer),
@@ -79,49 +78,49 @@ const testRoute = createRoute({
   method: 'post',
   path: '/repositories/{id}/test',
   tags,
-  summary: 'Look at a registered repository',
+  summary: 'Test a registered repository',
   middleware: permit('repository.test'),
   request: { params: repositoryParameter },
   responses: answers(200, 'The repository can be used', testRepositoryAnswer),
 })
 
-export function repositories(dependencies: ApiDependencies, startOnce: StartOnce): Api {
-  const { operations, hostId } = dependencies
+export function repositories(dependencies: ApiDependencies, startOnce: StartOnce, trail: AuditTrail): Api {
+  const { catalog, operations, hostId } = dependencies
   return createApi()
     .openapi(listRoute, async (c) => c.json(await list(dependencies, c.req.valid('query')), 200))
     .openapi(registerRoute, async (c) => {
       const request = c.req.valid('json')
       const answer = await startOnce(c, {
-        request: { verb: 'register repository', body: request },
+        request: { verb: 'register repository', body: withoutPassword(request) },
         statusCode: 201,
         shape: registerRepositoryAnswer,
         newId: newRepositoryId,
         recall: (id) => registered(dependencies, id),
-        start: (id) => register(dependencies, id, request),
+        start: (id) =>
+          register(dependencies, id, request, (details) => trail.note(c, auditOfRepository('repository.register', id, details))),
       })
       return c.json(answer, 201)
     })
     .openapi(testPlaceRoute, async (c) => {
       const request = c.req.valid('json')
-      const config = checkRepositoryConfig(request)
-      const repositoryId = newRepositoryId()
-      const storage = await operations.testRepository({
-        repositoryId,
-        name: repositoryId,
-        type: request.type,
-        hostId: request.host_id ?? hostId,
-        config,
-      })
-      return c.json(tested(storage), 200)
+      const { type, host_id = hostId, is_immutable: tryImmutability } = request
+      const { config, password } = requestedPlace(type, request.config)
+      const id = newRepositoryId()
+      await trail.note(c, auditOfRepository('repository.test', id, { type, host_id, config }))
+      const credentialsId = await sealedPassword(dependencies, password)
+      const place = { repositoryId: id, name: id, type, hostId: host_id, config, credentialsId }
+      return c.json(tested(await operations.testRepository({ ...place, tryImmutability })), 200)
     })
     .openapi(oneRoute, async (c) => {
-      const row = await repositoryOf(dependencies, c.req.valid('param').id)
+      const row = await requireRepository(catalog, c.req.valid('param').id)
       return c.json({ success: true as const, repository: repositoryAnswer(row) }, 200)
     })
     .openapi(testRoute, async (c) => {
-      const row = await repositoryOf(dependencies, c.req.valid('param').id)
-      const { id: repositoryId, name, repository_type: type, host_id, config } = row
-      return c.json(tested(await operations.testRepository({ repositoryId, name, type, hostId: host_id, config })), 200)
+      const row = await requireRepository(catalog, c.req.valid('param').id)
+      await trail.note(c, auditOfRepository('repository.test', row.id, { name: row.name }))
+      const { id: repositoryId, name, repository_type: type, host_id, config, credentials_id: credentialsId } = row
+      const repository = { repositoryId, name, type, hostId: host_id, config, credentialsId }
+      return c.json(tested(await operations.testRepository({ ...repository, tryImmutability: row.is_immutable })), 200)
     })
 }
 
@@ -129,21 +128,12 @@ function newRepositoryId(): string {
   return `repo-${ulid().toLowerCase()}`
 }
 
-/** `REPO_NOT_FOUND`. */
-export async function repositoryOf({ catalog }: Pick<ApiDependencies, 'catalog'>, id: string): Promise<BackupRepository> {
-  const row = await findRepository(catalog, id)
-  if (row) return row
-  throw new HoldfastError('REPO_NOT_FOUND', 'There is no such repository: GET /repositories lists them.', {
-    details: { repository_id: id },
-  })
-}
-
 async function list(
   { catalog }: ApiDependencies,
   query: z.output<typeof repositoryListQuery>,
 ): Promise<z.infer<typeof repositoryListAnswer>> {
-  const { limit } = query
-  const filter = { enabled: query.enabled }
+  const { limit, type, health, enabled, host_id: hostId } = query
+  const filter = { type, health, enabled, hostId }
   const [found, total] = await Promise.all([
     listRepositories(catalog, filter, { limit: limit + 1, after: readNameCursor(query.cursor) }),
     countRepositories(catalog, filter),
@@ -162,59 +152,46 @@ async function list(
 type RegisterAnswer = z.infer<typeof registerRepositoryAnswer>
 
 async function register(
-  { catalog, operations, hostId }: ApiDependencies,
-  id: string,
+  dependencies: ApiDependencies,
+  repositoryId: string,
   request: z.output<typeof registerRepositoryRequest>,
+  note: (details: JsonObject) => Promise<void>,
 ): Promise<RegisterAnswer> {
-  const config = checkRepositoryConfig(request)
-  const host = request.host_id ?? hostId
-  const namesake = await findRepositoryByName(catalog, request.name)
-  if (namesake) {
-    throw new HoldfastError('REPO_EXISTS', 'A repository of this name is registered: choose another name.', {
-      details: { repository_id: namesake.id },
-    })
-  }
-  refuseOverlap(config.path, await localRepositoriesOf(catalog, host))
-  const storage = await operations.registerRepository({
-    repositoryId: id,
-    name: request.name,
-    type: request.type,
-    hostId: host,
-    config,
-  })
-  if (!request.enabled) await setRepositoryEnabled(catalog, id, false)
-  return { success: true, repository_id: id, message: 'Repository registered successfully', storage: storageAnswer(storage) }
-}
-
-/** Two repositories on one folder, or one inside the other, would delete and list each other's files. */
-function refuseOverlap(path: string, others: readonly BackupRepository[]): void {
-  for (const other of others) {
-    const { path: root } = other.config
-    if (typeof root !== 'string') continue
-    if (root === path) {
-      throw new HoldfastError('REPO_EXISTS', `This folder is registered as repository "${other.name}".`, {
-        details: { repository_id: other.id },
-      })
-    }
-    if (liesIn(path, root) || liesIn(root, path)) {
-      throw new HoldfastError(
-        'REPO_INVALID',
-        `This folder and that of repository "${other.name}" lie in each other: choose another folder.`,
-        {
-          details: { repository_id: other.id },
-        },
-      )
-    }
-  }
+  const { catalog, operations, hostId } = dependencies
+  const { name, type, host_id = hostId } = request
+  const { config, password } = requestedPlace(type, request.config)
+  const settings = requestedSettings(request)
+  const repository = { repositoryId, name, type, hostId: host_id, config }
+  await checkRepositoryIsNew(catalog, repository)
+  await note({ name, type, host_id, config })
+  // Sealed last, right before something is started that takes care of them.
+  const credentialsId = await sealedPassword(dependencies, password)
+  return registeredAnswer(repositoryId, await operations.registerRepository({ ...repository, credentialsId, settings }))
 }
 
 async function registered({ catalog }: ApiDependencies, id: string): Promise<RegisterAnswer | undefined> {
   const row = await findRepository(catalog, id)
-  if (!row) return undefined
-  return { success: true, repository_id: id, message: 'Repository registered successfully', storage: recordedStorageAnswer(row) }
+  return row && registeredAnswer(id, { storage: recordedStorage(row), enforcement: recordedEnforcement(row) })
 }
 
-function tested(storage: Parameters<typeof storageAnswer>[0]): z.infer<typeof testRepositoryAnswer> {
+function recordedEnforcement({
+  enforced_by: enforcedBy,
+  enforcement_reason: reason,
+}: BackupRepository): RepositoryFindings['enforcement'] {
+  return enforcedBy === null ? null : { enforcedBy, reason }
+}
+
+function registeredAnswer(id: string, { storage, enforcement }: RepositoryFindings): RegisterAnswer {
+  return {
+    success: true,
+    repository_id: id,
+    message: 'Repository registered successfully',
+    storage: storageAnswer(storage),
+    immutability: immutabilityAnswer(enforcement),
+  }
+}
+
+function tested({ storage, enforcement }: RepositoryFindings): z.infer<typeof testRepositoryAnswer> {
   const message = storage.writable ? 'Repository connection successful' : 'The repository can be reached, but not written to'
-  return { success: true, message, storage: storageAnswer(storage) }
+  return { success: true, message, storage: storageAnswer(storage), immutability: immutabilityAnswer(enforcement) }
 }

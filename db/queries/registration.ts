@@ -1,13 +1,12 @@
-/** Recording VMs and repositories that a mover has looked at. */
+/** Recording VMs that a mover has looked at, and what it saw of repositories. */
 import type { Transaction } from 'kysely'
 import { HoldfastError } from '../../domain/errors.ts'
-import type { JsonObject, JsonValue } from '../../domain/errors.ts'
-import type { RepositoryType, SourceType } from '../../domain/backup.ts'
+import type { JsonObject } from '../../domain/errors.ts'
+import type { SourceType } from '../../domain/backup.ts'
 import type { StorageInfo } from '../../domain/storage.ts'
 import type { Catalog } from '../client.ts'
-import { isDuplicateKey } from '../driver-errors.ts'
 import type { Database } from '../schema.ts'
-import { findRepository } from './repositories.ts'
+import { storageColumns } from './repository-records.ts'
 import { findVmContext } from './vm-contexts.ts'
 import type { VmDisk } from './vm-contexts.ts'
 
@@ -22,14 +21,6 @@ export interface NewVm {
   memoryMb: number | null
   osType: string | null
   disks: { index: number; key: string; label: string; format: string; path?: string; sizeBytes: number }[]
-}
-
-export interface NewRepository {
-  repositoryId: string
-  name: string
-  type: RepositoryType
-  hostId: string
-  config: JsonObject
 }
 
 /** Records the VM with its disks. `VM_EXISTS` when its source on that host already has a VM of this name. Idempotent by context id. */
@@ -110,43 +101,6 @@ export async function replaceVmDisks(
   await insertVmDisks(transaction, contextId, disks)
 }
 
-/** `REPO_EXISTS` when the name or the place is taken by another repository. */
-export async function checkRepositoryIsNew(catalog: Catalog, repository: NewRepository): Promise<void> {
-  const others = await catalog
-    .selectFrom('backup_repositories')
-    .select(['id', 'name', 'repository_type', 'host_id', 'config'])
-    .where('id', '<>', repository.repositoryId)
-    .execute()
-  for (const other of others) {
-    if (other.name === repository.name) throw repositoryExists(repository, 'name', other.id)
-    const samePlace =
-      other.host_id === repository.hostId &&
-      placeOf(other.repository_type, other.config) === placeOf(repository.type, repository.config)
-    if (samePlace) throw repositoryExists(repository, 'place', other.id)
-  }
-}
-
-/** Records the repository and what its storage holds. `REPO_EXISTS` when the name was taken meanwhile. Idempotent by id. */
-export async function insertRepository(catalog: Catalog, repository: NewRepository, storage: StorageInfo): Promise<void> {
-  if (await findRepository(catalog, repository.repositoryId)) return
-  try {
-    await catalog
-      .insertInto('backup_repositories')
-      .values({
-        id: repository.repositoryId,
-        name: repository.name,
-        repository_type: repository.type,
-        config: JSON.stringify(repository.config),
-        host_id: repository.hostId,
-        ...storageColumns(storage),
-      })
-      .execute()
-  } catch (error) {
-    if (isDuplicateKey(error)) throw repositoryExists(repository, 'name', null)
-    throw error
-  }
-}
-
 /** What a look at the repository's storage found. Does nothing when it is not registered. */
 export async function updateStorage(catalog: Catalog, repositoryId: string, storage: StorageInfo): Promise<void> {
   await catalog.updateTable('backup_repositories').set(storageColumns(storage)).where('id', '=', repositoryId).execute()
@@ -156,15 +110,6 @@ export async function updateStorage(catalog: Catalog, repositoryId: string, stor
 export async function repositoryIdsOfHost(catalog: Catalog, hostId: string): Promise<string[]> {
   const rows = await catalog.selectFrom('backup_repositories').select('id').where('host_id', '=', hostId).execute()
   return rows.map((row) => row.id)
-}
-
-function storageColumns(storage: StorageInfo) {
-  return {
-    total_size_bytes: storage.totalBytes,
-    used_size_bytes: storage.usedBytes,
-    available_size_bytes: storage.availableBytes,
-    last_check_at: new Date(),
-  }
 }
 
 /** A disk as the catalog keeps it. */
@@ -180,23 +125,8 @@ export function vmDiskRow(contextId: string, disk: NewVm['disks'][number]): VmDi
   }
 }
 
-/** Names the place in a way that two registrations of it share. */
-function placeOf(type: RepositoryType, config: JsonObject): string {
-  const plain = (value: JsonValue | undefined): JsonValue =>
-    typeof value === 'string' ? value.replace(/(?<=.)\/+$/, '') : (value ?? null)
-  const keys = Object.keys(config).toSorted()
-  return JSON.stringify([type, keys.map((key) => [key, plain(config[key])])])
-}
-
 function vmExists(vm: NewVm, contextId: string): HoldfastError {
   return new HoldfastError('VM_EXISTS', `A VM named "${vm.vmName}" is already registered from this source.`, {
     details: { vm_name: vm.vmName, vm_context_id: contextId },
-  })
-}
-
-function repositoryExists(repository: NewRepository, what: 'name' | 'place', id: string | null): HoldfastError {
-  const taken = what === 'name' ? `name "${repository.name}"` : 'place'
-  return new HoldfastError('REPO_EXISTS', `Another repository already has this ${taken}. Use that one, or choose another.`, {
-    details: { name: repository.name, repository_id: id },
   })
 }

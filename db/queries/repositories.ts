@@ -1,5 +1,8 @@
-/** Reading repositories, and switching one on or off. */
+/** Reading repositories. */
 import type { Selectable } from 'kysely'
+import type { RepositoryType } from '../../domain/backup.ts'
+import { HoldfastError } from '../../domain/errors.ts'
+import type { HealthState } from '../../domain/storage-health.ts'
 import type { Catalog } from '../client.ts'
 import type { BackupRepositoriesTable } from '../schema.ts'
 import { pageByName } from './page.ts'
@@ -9,6 +12,9 @@ export type BackupRepository = Selectable<BackupRepositoriesTable>
 
 export interface RepositoryFilter {
   enabled?: boolean | undefined
+  type?: RepositoryType | undefined
+  health?: HealthState | undefined
+  hostId?: string | undefined
 }
 
 /** Name order, then id. */
@@ -31,8 +37,17 @@ export async function findRepository(catalog: Catalog, id: string): Promise<Back
   return catalog.selectFrom('backup_repositories').selectAll().where('id', '=', id).executeTakeFirst()
 }
 
-export async function findRepositoryByName(catalog: Catalog, name: string): Promise<BackupRepository | undefined> {
-  return catalog.selectFrom('backup_repositories').selectAll().where('name', '=', name).executeTakeFirst()
+/** `REPO_NOT_FOUND` */
+export async function requireRepository(catalog: Catalog, id: string): Promise<BackupRepository> {
+  const repository = await findRepository(catalog, id)
+  if (repository) return repository
+  throw repositoryNotFound(id)
+}
+
+export function repositoryNotFound(repositoryId: string): HoldfastError {
+  return new HoldfastError('REPO_NOT_FOUND', 'There is no such repository: GET /repositories lists them.', {
+    details: { repository_id: repositoryId },
+  })
 }
 
 /** Names by id, for lists that show where a backup lies. */
@@ -52,12 +67,11 @@ export async function localRepositoriesOf(catalog: Catalog, hostId: string): Pro
     .execute()
 }
 
-export async function setRepositoryEnabled(catalog: Catalog, id: string, enabled: boolean): Promise<void> {
-  await catalog.updateTable('backup_repositories').set({ enabled }).where('id', '=', id).execute()
-}
-
 function filtered(catalog: Catalog, filter: RepositoryFilter) {
   return catalog
     .selectFrom('backup_repositories')
     .$if(filter.enabled !== undefined, (query) => query.where('enabled', '=', filter.enabled!))
+    .$if(filter.type !== undefined, (query) => query.where('repository_type', '=', filter.type!))
+    .$if(filter.health !== undefined, (query) => query.where('health', '=', filter.health!))
+    .$if(filter.hostId !== undefined, (query) => query.where('host_id', '=', filter.hostId!))
 }

@@ -8,14 +8,15 @@ import { createLogger } from '../runtime/logger.ts'
 import type { Logger } from '../runtime/logger.ts'
 import { createShutdown } from '../runtime/shutdown.ts'
 import type { Shutdown } from '../runtime/shutdown.ts'
+import { untilReachable } from '../runtime/until-reachable.ts'
 import { connectTemporal } from '../temporal/connection.ts'
 import { createRunningWorkflows } from '../temporal/running-workflows.ts'
-import { scheduleReconcile } from '../temporal/schedules.ts'
+import { scheduleLockAttestation, scheduleReconcile, scheduleStorageMonitor } from '../temporal/schedules.ts'
 import { ensureNamespace } from '../temporal/search-attributes.ts'
 import { CONTROL_QUEUE } from '../temporal/task-queues.ts'
 import { workflowBundle } from './bundle.ts'
 import { runWorker } from './running-worker.ts'
-import { connectWorkers, installTemporalRuntime, untilReachable } from './temporal-runtime.ts'
+import { connectWorkers, installTemporalRuntime } from './temporal-runtime.ts'
 
 /** Workflows kept in memory between their tasks; the others are replayed from their histories when they go on. */
 const CACHED_WORKFLOWS = 500
@@ -60,4 +61,6 @@ async function start(environment: Environment, logger: Logger, shutdown: Shutdow
   )
   shutdown.add('worker', () => worker.stop())
   await scheduleReconcile(client, { heartbeatTimeoutMs })
+  await scheduleLockAttestation(client, { heartbeatTimeoutMs })
+  await scheduleStorageMonitor(client, { intervalSeconds: environment.monitorIntervalSeconds, heartbeatTimeoutMs })
 }

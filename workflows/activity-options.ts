@@ -7,9 +7,12 @@ import { ActivityCancellationType, proxyActivities } from '@temporalio/workflow'
 import type { RetryPolicy } from '@temporalio/common'
 import type { ActivityInterfaceFor } from '@temporalio/workflow'
 import type { ControlActivities, HostActivities } from '../activities/index.ts'
+import type { ParkingLooks } from '../domain/parking.ts'
+import type { ParkingActivities } from '../activities/parking.ts'
 import type { MountHoldingActivities } from '../activities/restore-mounts.ts'
+import type { LookActivities } from '../activities/storage-monitoring.ts'
 import type { TransferActivities } from '../activities/transfers.ts'
-import { CONTROL_QUEUE, hostQueue, mountQueue, transferQueue } from './task-queues.ts'
+import { CONTROL_QUEUE, hostQueue, lookQueue, mountQueue, transferQueue } from './task-queues.ts'
 
 const cancellationType = ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 
@@ -60,6 +63,22 @@ export function interactiveHostSteps({ hostId, heartbeatTimeoutMs }: HostPatienc
   })
 }
 
+/** Looks at repositories: what does not answer in time is an answer. A mover that stops in the middle, or its successor, looks once more. */
+export function lookSteps({
+  hostId,
+  heartbeatTimeoutMs,
+  moverPatienceMs,
+}: HostPatience & { moverPatienceMs: number }): ActivityInterfaceFor<LookActivities> {
+  return proxyActivities<LookActivities>({
+    taskQueue: lookQueue(hostId),
+    scheduleToStartTimeout: moverPatienceMs,
+    startToCloseTimeout: '15s',
+    heartbeatTimeout: heartbeatTimeoutMs,
+    cancellationType,
+    retry: { initialInterval: '1s', maximumAttempts: 2 },
+  })
+}
+
 /** Steps that look at every VM of a platform. Somebody waits, but there may be many VMs. */
 export function platformSteps({ hostId, heartbeatTimeoutMs }: HostPatience): ActivityInterfaceFor<HostActivities> {
   return proxyActivities<HostActivities>({
@@ -69,6 +88,17 @@ export function platformSteps({ hostId, heartbeatTimeoutMs }: HostPatience): Act
     heartbeatTimeout: heartbeatTimeoutMs,
     cancellationType,
     retry: fewTimes,
+  })
+}
+
+/** Steps that should come soon after others, and without which the work goes on: what was not done after some minutes is told, and done later. */
+export function soonHostSteps({ hostId, heartbeatTimeoutMs }: HostPatience): ActivityInterfaceFor<HostActivities> {
+  return proxyActivities<HostActivities>({
+    taskQueue: hostQueue(hostId),
+    scheduleToCloseTimeout: '5m',
+    heartbeatTimeout: heartbeatTimeoutMs,
+    cancellationType,
+    retry: untilItWorks,
   })
 }
 
@@ -94,6 +124,20 @@ export function transferSteps(
     heartbeatTimeout: heartbeatTimeoutMs,
     cancellationType,
     retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' },
+  })
+}
+
+/** Looks at the repository of a parked backup. The server keeps the time between them, so a wait of months costs a history no more than one of seconds. */
+export function parkedSteps(
+  { hostId, heartbeatTimeoutMs }: HostPatience,
+  { firstMs, mostMs }: ParkingLooks,
+): ActivityInterfaceFor<ParkingActivities> {
+  return proxyActivities<ParkingActivities>({
+    taskQueue: hostQueue(hostId),
+    startToCloseTimeout: '5m',
+    heartbeatTimeout: heartbeatTimeoutMs,
+    cancellationType,
+    retry: { initialInterval: firstMs, backoffCoefficient: 2, maximumInterval: mostMs },
   })
 }
 

@@ -8,6 +8,11 @@ export function hostQueue(hostId: string): string {
   return `host.${hostId}`
 }
 
+/** Looks at repositories: short, and never behind work that takes long. */
+export function lookQueue(hostId: string): string {
+  return `looks.${hostId}`
+}
+
 /** Disk transfers into one repository; its worker's slots are the repository's limit of parallel transfers. */
 export function transferQueue(hostId: string, repositoryId: string): string {
   return `transfer.${hostId}.${repositoryId}`

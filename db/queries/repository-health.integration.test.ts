@@ -210,10 +210,19 @@ test('a flip to read-only stops new backups until it takes files again', async (
   expect(await alertsOf()).toEqual(['repository_read_only resolved'])
 })
 
-test('everything that is registered is looked at, also what is switched off', async () => {
-  await catalog.updateTable('backup_repositories').set({ enabled: false }).where('id', '=', 'repo').execute()
-  expect(await listRepositoriesToLookAt(catalog)).toEqual([
+test('everything is looked at but shares that are switched off, which a look would mount; asked for, those too', async () => {
+  const off = { enabled: false }
+  await catalog.updateTable('backup_repositories').set(off).where('id', '=', 'repo').execute()
+  await insertRepository(catalog, 'share')
+  await catalog
+    .updateTable('backup_repositories')
+    .set({ ...off, repository_type: 'nfs' })
+    .where('id', '=', 'share')
+    .execute()
+  expect(await listRepositoriesToLookAt(catalog, null)).toEqual([
     { id: 'other', type: 'local', config: { path: '/srv/other' }, credentialsId: null, hostId: 'local' },
     { id: 'repo', type: 'local', config: { path: '/srv/repo' }, credentialsId: null, hostId: 'local' },
   ])
+  expect(await listRepositoriesToLookAt(catalog, 'share')).toMatchObject([{ id: 'share', type: 'nfs' }])
+  expect(await listRepositoriesToLookAt(catalog, 'none')).toEqual([])
 })

@@ -2,6 +2,7 @@
 import type { Selectable } from 'kysely'
 import { alertCause } from '../../domain/alerts.ts'
 import type { AlertKind } from '../../domain/alerts.ts'
+import { shareTypes } from '../../domain/repository-place.ts'
 import type { RepositoryRecord } from '../../domain/repository-place.ts'
 import { DEFAULT_THRESHOLDS, judgeLook, storageAlertKinds } from '../../domain/storage-health.ts'
 import type { HealthState, HealthVerdict, StorageAlertKind, StorageLook, Thresholds } from '../../domain/storage-health.ts'
@@ -28,11 +29,18 @@ export interface RepositoryOfHost extends RepositoryRecord {
   hostId: string
 }
 
-/** Every repository, also those that an administrator switched off: what lies in them is still wanted. */
-export async function listRepositoriesToLookAt(catalog: Catalog): Promise<RepositoryOfHost[]> {
+/**
+ * Every repository, also those that an administrator switched off, for what lies in them is still wanted; but a share that is switched off is
+ * left alone, because a look would mount it again. `only`: that one, whatever it is.
+ */
+export async function listRepositoriesToLookAt(catalog: Catalog, only: string | null): Promise<RepositoryOfHost[]> {
   const rows = await catalog
     .selectFrom('backup_repositories')
     .select(['id', 'repository_type', 'config', 'credentials_id', 'host_id'])
+    .$if(only !== null, (query) => query.where('id', '=', only))
+    .$if(only === null, (query) =>
+      query.where((row) => row.or([row('enabled', '=', true), row('repository_type', 'not in', shareTypes)])),
+    )
     .orderBy('id')
     .execute()
   return rows.map((row) => ({

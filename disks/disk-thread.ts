@@ -4,7 +4,8 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { parentPort, Worker, workerData } from 'node:worker_threads'
-import { HoldfastError, isErrorCode, type ErrorCode, type JsonObject } from '../domain/errors.ts'
+import { HoldfastError } from '../domain/errors.ts'
+import { fromPortable, toPortable, type PortableError } from '../domain/portable-error.ts'
 
 /** JavaScript objects only; buffers live outside this heap and are few. */
 const HEAP_MAX_MIB = 64
@@ -32,7 +33,7 @@ const STOP = 'stop'
 type FromThread<Work extends ThreadWork> =
   | { type: 'report'; report: Work['report'] }
   | { type: 'done'; result: Work['result'] }
-  | { type: 'failed'; failure: ThreadFailure }
+  | { type: 'failed'; failure: PortableError }
 
 /**
  * Runs the thread `script` with `input` and resolves with its result. The thread's `HoldfastError` is thrown as one again; anything
@@ -86,7 +87,7 @@ function resultOf<Work extends ThreadWork>(worker: Worker, onReport: ThreadOptio
     worker.on('message', (message: FromThread<Work>) => {
       if (message.type === 'report') onReport?.(message.report)
       else if (message.type === 'done') resolve(message.result)
-      else reject(revived(message.failure))
+      else reject(fromPortable(message.failure))
     })
     worker.once('error', (error) =>
       reject(new HoldfastError('INTERNAL', `A disk thread failed: ${String(error)}`, { cause: error })),
@@ -117,35 +118,8 @@ export async function serveThread<Work extends ThreadWork>(
       result: await work(input, { signal: stop.signal, report: (report) => send({ type: 'report', report }) }),
     })
   } catch (error) {
-    send({ type: 'failed', failure: portable(error) })
+    send({ type: 'failed', failure: toPortable(error, 'A disk thread') })
   } finally {
     port.close()
   }
-}
-
-/** An error as plain data: classes do not survive the way between threads. */
-interface ThreadFailure {
-  code: string
-  message: string
-  details: JsonObject
-  retryable: boolean | null
-  cause: string | null
-}
-
-function portable(error: unknown): ThreadFailure {
-  if (error instanceof HoldfastError) {
-    const { code, message, details, retryable } = error
-    return { code, message, details, retryable, cause: error.cause instanceof Error ? String(error.cause) : null }
-  }
-  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error)
-  return { code: 'INTERNAL', message: `A disk thread failed: ${String(error)}`, details: {}, retryable: null, cause: stack }
-}
-
-function revived(failure: ThreadFailure): HoldfastError {
-  const code: ErrorCode = isErrorCode(failure.code) ? failure.code : 'INTERNAL'
-  return new HoldfastError(code, failure.message, {
-    details: failure.details,
-    ...(failure.retryable === null ? {} : { retryable: failure.retryable }),
-    ...(failure.cause === null ? {} : { cause: failure.cause }),
-  })
 }

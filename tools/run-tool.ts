@@ -4,6 +4,7 @@
  * Programs start through `setpriv --pdeathsig SIGKILL`, so that they die with us, even after `kill -9`. The death signal follows
  * the *thread* that forked: call this from a process's main thread, never from a worker thread.
  */
+import type { ChildProcess } from 'node:child_process'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { EventEmitter, once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -78,11 +79,29 @@ export async function runTool(program: string, args: readonly string[], options:
   throw exitError(program, { exitCode: exitCode ?? null, signal: result.signal ?? null }, stderr.trim() === '' ? stdout : stderr)
 }
 
-type ToolInputs = { stdin: 'ignore' } | { input: string | Uint8Array } | { stdio: ['ignore', 'pipe', 'pipe', Uint8Array] }
+interface ToolInputs {
+  input?: string | Uint8Array
+  stdio: ['ignore' | 'pipe', 'pipe', 'pipe', ...(Uint8Array | HeldDescriptor)[]]
+}
 
 function inputsOf({ input, secret }: RunToolOptions): ToolInputs {
-  if (secret !== undefined) return { stdio: ['ignore', 'pipe', 'pipe', new TextEncoder().encode(secret)] }
-  return input === undefined ? { stdin: 'ignore' } : { input }
+  if (secret !== undefined) return { stdio: ['ignore', 'pipe', 'pipe', new TextEncoder().encode(secret), ...heldByPrograms] }
+  return {
+    stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe', ...heldByPrograms],
+    ...(input === undefined ? {} : { input }),
+  }
+}
+
+/** Any number, of which execa's types know the single digits. */
+type HeldDescriptor = 3
+const heldByPrograms: HeldDescriptor[] = []
+
+/**
+ * Every program that is started from now on holds this file descriptor, too. For a lock that must last as long as anything that this process
+ * started: storage that hangs keeps a program alive after its parent, even after SIGKILL.
+ */
+export function letProgramsHold(fileDescriptor: number): void {
+  heldByPrograms.push(fileDescriptor as HeldDescriptor)
 }
 
 export interface StartToolOptions {
@@ -100,6 +119,8 @@ export interface StartToolOptions {
   env?: Record<string, string> | undefined
   /** `false` only for programs that must outlive us. Default `true`. */
   dieWithParent?: boolean | undefined
+  /** `true`: a Node program that talks to us through {@link RunningTool.messages}. */
+  messages?: boolean | undefined
   /** `true`: not reached by the Ctrl-C of our terminal, so that we decide when and in which order programs end. Default `false`. */
   ownSession?: boolean | undefined
 }
@@ -119,10 +140,19 @@ export interface RunningTool {
   stop(graceMs: number): Promise<void>
   /** With `channel: true`: its standard input and output, as bytes. Errors of either are those of a program that ended; the reader of `exited` knows. */
   readonly channel: { input: Writable; output: Readable } | null
+  /** With `messages: true`. */
+  readonly messages: ToolMessages | null
   /** Closes its standard input (with `stdin: 'held'` or `channel`). Idempotent. */
   endInput(): void
   /** The last of what it wrote to standard error (with `capture`). */
   stderrTail(): string
+}
+
+/** Plain data both ways, in order; also Maps, Sets, dates and typed arrays. */
+export interface ToolMessages {
+  /** What is sent to a program that has ended is lost. */
+  send(message: object): void
+  onMessage(listener: (message: unknown) => void): void
 }
 
 /**
@@ -140,9 +170,8 @@ export function startTool(program: string, args: readonly string[], options: Sta
       buffer: false,
       cleanup: dieWithParent,
       detached: options.ownSession ?? false,
-      stdin: options.channel === true || options.stdin === 'held' ? 'pipe' : 'ignore',
-      stdout: output,
-      stderr: output,
+      stdio: [options.channel === true || options.stdin === 'held' ? 'pipe' : 'ignore', output, output, ...heldByPrograms],
+      ...(options.messages === true ? { ipc: true, serialization: 'advanced' as const } : {}),
       env: { ...plainMessages, ...options.env },
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     }),
@@ -159,6 +188,7 @@ export function startTool(program: string, args: readonly string[], options: Sta
     pid: child.pid,
     exited,
     channel,
+    messages: options.messages === true ? messagesOf(child) : null,
     stderrTail: tail,
     endInput: () => void child.stdin?.end(),
     async stop(graceMs) {
@@ -170,6 +200,13 @@ export function startTool(program: string, args: readonly string[], options: Sta
   }
   stopOnAbort(tool, options.signal)
   return tool
+}
+
+function messagesOf(child: ChildProcess): ToolMessages {
+  return {
+    send: (message) => void (child.connected && child.send(message, () => undefined)),
+    onMessage: (listener) => void child.on('message', listener),
+  }
 }
 
 /** The failure to throw when a started program ended by itself although it was needed. */

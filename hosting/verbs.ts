@@ -1,0 +1,93 @@
+/** Everything that can be asked of a repository, as data: a verb with its input. A new method of the contract is a line in each of both tables. */
+import type { RestoreProgress } from '../disks/restore.ts'
+import type { TransferProgress } from '../disks/transfer.ts'
+import type { Progress } from '../domain/progress.ts'
+import type { RepositoryRecord } from '../domain/repository-place.ts'
+import type { Repository } from '../repositories/repository.ts'
+import type { DiskWork, HostedRepository, Watched } from './hosted-repository.ts'
+
+type AsyncMethods<T> = { [K in keyof T as T[K] extends (...input: never[]) => Promise<unknown> ? K : never]: T[K] }
+type AllVerbs = AsyncMethods<Repository> & DiskWork
+
+export type Verb = keyof AllVerbs
+/** Takes as long as it takes: it can be cancelled and tells how far it is. */
+export type LongVerb = keyof ProgressOf
+export type ShortVerb = Exclude<Verb, LongVerb>
+export type Output<V extends Verb> = Awaited<ReturnType<AllVerbs[V]>>
+export type Input<V extends Verb> = V extends LongVerb ? [Parameters<AllVerbs[V]>[0]] : Parameters<AllVerbs[V]>
+
+interface ProgressOf {
+  transferDisk: TransferProgress
+  verifyDisk: Progress
+  restoreDiskTo: RestoreProgress
+}
+
+export type Watching<V extends Verb> = Watched<V extends LongVerb ? ProgressOf[V] : never>
+
+/** Whoever has verbs run: this process, or another one. */
+export interface VerbRunner {
+  short<V extends ShortVerb>(verb: V, input: Input<V>): Promise<Output<V>>
+  long<V extends LongVerb>(verb: V, input: Input<V>, watching: Watching<V>): Promise<Output<V>>
+}
+
+/** A repository whose every verb is run by `runner`. */
+export function repositoryRunBy(
+  { id, type }: Pick<RepositoryRecord, 'id' | 'type'>,
+  root: string,
+  runner: VerbRunner,
+): HostedRepository {
+  return {
+    id,
+    type,
+    root,
+    initialize: () => runner.short('initialize', []),
+    readIdentity: () => runner.short('readIdentity', []),
+    clear: () => runner.short('clear', []),
+    storage: () => runner.short('storage', []),
+    createBackup: (...input) => runner.short('createBackup', input),
+    publishBackup: (...input) => runner.short('publishBackup', input),
+    discardBackup: (...input) => runner.short('discardBackup', input),
+    getBackup: (...input) => runner.short('getBackup', input),
+    listBackups: (...input) => runner.short('listBackups', input),
+    deleteBackup: (...input) => runner.short('deleteBackup', input),
+    keepReserve: () => runner.short('keepReserve', []),
+    releaseReserve: () => runner.short('releaseReserve', []),
+    disks: {
+      checkChain: (...input) => runner.short('checkChain', input),
+      transferDisk: (request, options = {}) => runner.long('transferDisk', [request], options),
+      verifyDisk: (request, options = {}) => runner.long('verifyDisk', [request], options),
+      restoreDiskTo: (request, options = {}) => runner.long('restoreDiskTo', [request], options),
+    },
+  }
+}
+
+export interface RunningWork {
+  repository: Repository
+  disks: DiskWork
+}
+
+type Table = { [V in Verb]: (work: RunningWork, input: Input<V>, watching: Watching<V>) => Promise<Output<V>> }
+
+const table: Table = {
+  initialize: ({ repository }) => repository.initialize(),
+  readIdentity: ({ repository }) => repository.readIdentity(),
+  clear: ({ repository }) => repository.clear(),
+  storage: ({ repository }) => repository.storage(),
+  createBackup: ({ repository }, input) => repository.createBackup(...input),
+  publishBackup: ({ repository }, input) => repository.publishBackup(...input),
+  discardBackup: ({ repository }, input) => repository.discardBackup(...input),
+  getBackup: ({ repository }, input) => repository.getBackup(...input),
+  listBackups: ({ repository }, input) => repository.listBackups(...input),
+  deleteBackup: ({ repository }, input) => repository.deleteBackup(...input),
+  keepReserve: ({ repository }) => repository.keepReserve(),
+  releaseReserve: ({ repository }) => repository.releaseReserve(),
+  checkChain: ({ disks }, input) => disks.checkChain(...input),
+  transferDisk: ({ disks }, [request], watching) => disks.transferDisk(request, watching),
+  verifyDisk: ({ disks }, [request], watching) => disks.verifyDisk(request, watching),
+  restoreDiskTo: ({ disks }, [request], watching) => disks.restoreDiskTo(request, watching),
+}
+
+/** Runs it here and now. */
+export function runVerb<V extends Verb>(work: RunningWork, verb: V, input: Input<V>, watching: Watching<V>): Promise<Output<V>> {
+  return table[verb](work, input, watching)
+}

@@ -5,11 +5,15 @@
 import { createAdaptorServer } from '@hono/node-server'
 import type { ServerType } from '@hono/node-server'
 import { createCatalog } from '../db/client.ts'
+import { listCredentials } from '../db/queries/credentials.ts'
+import type { SealedCredentials } from '../db/queries/credentials.ts'
 import { homeFolders, readEnvironment } from '../runtime/environment.ts'
 import type { Logger } from '../runtime/logger.ts'
 import { createLogger } from '../runtime/logger.ts'
 import { createShutdown } from '../runtime/shutdown.ts'
 import type { Shutdown } from '../runtime/shutdown.ts'
+import { untilReachable } from '../runtime/until-reachable.ts'
+import { prepareCredentialsKey } from '../security/credentials-at-start.ts'
 import { createLoginThrottle } from '../security/login-throttle.ts'
 import { loadFilesKey } from '../security/signed-requests.ts'
 import { loadSessionKey } from '../security/session-key.ts'
@@ -53,6 +57,7 @@ const dependencies: ApiDependencies = {
   now: () => new Date(),
 }
 forgetKeysNowAndThen(dependencies, shutdown)
+await checkCredentialsKey(dependencies, shutdown)
 const server = createAdaptorServer({
   fetch: createApp(dependencies).fetch,
   serverOptions: { maxHeaderSize: REQUEST_HEAD_MAX_BYTES },
@@ -65,6 +70,24 @@ server.listen(environment.apiPort, environment.apiHost, () => {
   shutdown.add('http server', () => drain(server, logger))
   logger.info({ listening: server.address() }, 'ready')
 })
+
+/** A key that does not fit the catalog ends the process, at once or, while MariaDB is away, when it is back. */
+async function checkCredentialsKey(given: ApiDependencies, end: Shutdown): Promise<void> {
+  const check = async (rows: SealedCredentials[]): Promise<void> => {
+    try {
+      for (const warning of await prepareCredentialsKey(given.keysFolder, rows)) given.logger.warn(warning)
+    } catch (error) {
+      given.logger.fatal({ err: error }, 'the API cannot work with the key of the stored credentials')
+      await end.begin('credentials key', 1)
+    }
+  }
+  const list = () => listCredentials(given.catalog)
+  const rows = await list().catch(() => undefined)
+  if (rows) return check(rows)
+  untilReachable(given.logger, end.signal, 'The catalog', list).then(check, () => {
+    // Told to stop meanwhile.
+  })
+}
 
 /** Takes no more connections, lets running requests end, then cuts what is left. */
 async function drain(running: ServerType, log: Logger): Promise<void> {

@@ -1,6 +1,7 @@
-import { rm } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { readdir, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { Catalog } from '../db/client.ts'
 import { deleteUnreferencedCredentials } from '../db/queries/credentials.ts'
 import { createTestCatalog } from '../test/catalog.ts'
@@ -8,7 +9,8 @@ import type { TestCatalog } from '../test/catalog.ts'
 import { insertRepository, insertSource } from '../test/catalog-rows.ts'
 import { failureOf } from '../test/failure.ts'
 import { createTemporaryFolder } from '../test/temporary-folder.ts'
-import { CREDENTIALS_KEY_FILE, discardCredentials, sealCredentials, unsealCredentials } from './sealed-credentials.ts'
+import { CREDENTIALS_KEY_FILE } from './credentials-keys.ts'
+import { discardCredentials, sealCredentials, unsealCredentials } from './sealed-credentials.ts'
 
 const secret = { ssh_private_key: 'canary-4be1' }
 let database: TestCatalog
@@ -49,17 +51,43 @@ describe('stored credentials', () => {
     await catalog.updateTable('sealed_credentials').set(other!).where('id', '=', ids[0]!).execute()
     await catalog.updateTable('sealed_credentials').set(one!).where('id', '=', ids[1]!).execute()
     for (const id of ids) expect((await failureOf(unsealCredentials(catalog, folder.path, id))).code).toBe('INTERNAL')
+    for (const id of ids) await discardCredentials(catalog, id)
   })
 
-  test('without their key, or gone, they must be given again', async () => {
-    const other = await createTemporaryFolder()
-    const id = await sealCredentials(catalog, other.path, secret)
-    await rm(join(other.path, CREDENTIALS_KEY_FILE))
-    expect((await failureOf(unsealCredentials(catalog, other.path, id))).message).toContain('Give them again')
+  test('gone, they must be given again', async () => {
+    const id = await sealCredentials(catalog, folder.path, secret)
     await discardCredentials(catalog, id)
     await discardCredentials(catalog, id)
     expect((await failureOf(unsealCredentials(catalog, folder.path, id))).message).toContain('Give them again')
-    await other.remove()
+  })
+})
+
+describe('without the key that sealed them', () => {
+  const code = 'CREDENTIALS_KEY_INVALID'
+  const keyFile = () => join(folder.path, CREDENTIALS_KEY_FILE)
+
+  test('nothing is opened, nothing is sealed, and no key is made', async () => {
+    const id = await sealCredentials(catalog, folder.path, secret)
+    await rename(keyFile(), `${keyFile()}.away`)
+    expect(await failureOf(unsealCredentials(catalog, folder.path, id))).toMatchObject({ code })
+    const refusal = await failureOf(sealCredentials(catalog, folder.path, secret))
+    expect(refusal).toMatchObject({ code, retryable: false })
+    expect(refusal.message).toContain(`The key file ${keyFile()} is missing.`)
+    expect(await readdir(folder.path)).toEqual([`${CREDENTIALS_KEY_FILE}.away`])
+    await rename(`${keyFile()}.away`, keyFile())
+    expect(await unsealCredentials(catalog, folder.path, id)).toEqual(secret)
+  })
+
+  test('another one opens nothing and seals nothing', async () => {
+    const before = await rows()
+    const other = await createTemporaryFolder()
+    onTestFinished(() => other.remove())
+    await writeFile(join(other.path, CREDENTIALS_KEY_FILE), randomBytes(32), { mode: 0o600 })
+    expect(await failureOf(unsealCredentials(catalog, other.path, before[0]!.id))).toMatchObject({ code })
+    const refusal = await failureOf(sealCredentials(catalog, other.path, secret))
+    expect(refusal).toMatchObject({ code })
+    expect(refusal.message).toContain(`is not the one that sealed ${before.length} of ${before.length} stored credentials`)
+    expect(await rows()).toEqual(before)
   })
 })
 

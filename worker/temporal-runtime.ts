@@ -3,6 +3,7 @@ import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker'
 import type { LogLevel, Logger as SdkLogger } from '@temporalio/worker'
 import type { Environment } from '../runtime/environment.ts'
 import type { Logger } from '../runtime/logger.ts'
+import { untilReachable } from '../runtime/until-reachable.ts'
 
 const levels: Record<LogLevel, 'trace' | 'debug' | 'info' | 'warn' | 'error'> = {
   TRACE: 'trace',
@@ -24,24 +25,9 @@ export function installTemporalRuntime(logger: Logger): SdkLogger {
   return sdkLogger
 }
 
-const RETRY_MS = 1_000
-
 /** Connects, and waits as long as it takes for a server that is not there yet. Rejects with `signal.reason` when stopped meanwhile. */
 export async function connectWorkers(environment: Environment, logger: Logger, signal: AbortSignal): Promise<NativeConnection> {
   return untilReachable(logger, signal, `Temporal at ${environment.temporalAddress}`, () =>
     NativeConnection.connect({ address: environment.temporalAddress }),
   )
-}
-
-/** Repeats `reach` every second. Says so once, not every time. */
-export async function untilReachable<T>(logger: Logger, signal: AbortSignal, what: string, reach: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt++) {
-    signal.throwIfAborted()
-    try {
-      return await reach()
-    } catch (error) {
-      if (attempt === 1) logger.warn({ err: error }, `${what} does not answer yet; waiting for it`)
-    }
-    await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
-  }
 }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { HoldfastError } from '../domain/errors.ts'
 import type { ErrorCode } from '../domain/errors.ts'
-import { countStall, unlessPersistent } from './persistence.ts'
+import { PARKED_AFTER, countStall, unlessPersistent } from './persistence.ts'
 import type { Stall } from './persistence.ts'
 
 /** Fails with each code at each position in turn; the number of the failure that is final, or `null`. */
@@ -51,6 +51,15 @@ describe('a resumable step', () => {
   test('gives up at once when the error is lasting, in its own words', () => {
     const error = new HoldfastError('CORRUPT_CHAIN', 'broken')
     expect(unlessPersistent(error, countStall(null, error, 0))).toBe(error)
+  })
+
+  test('that copies a disk soon leaves the wait for a share to its workflow', () => {
+    const error = new HoldfastError('REPO_UNAVAILABLE', 'The share does not answer.')
+    const met = (times: number) => unlessPersistent(error, { code: error.code, atBytes: 0, times }, PARKED_AFTER)
+    expect(met(2).retryable).toBe(true)
+    expect(met(3)).toMatchObject({ code: 'REPO_UNAVAILABLE', retryable: false, message: 'The share does not answer.' })
+    const other = new HoldfastError('DISK_READ_FAILED', 'EIO')
+    expect(unlessPersistent(other, { code: other.code, atBytes: 0, times: 3 }, PARKED_AFTER).retryable).toBe(true)
   })
 
   test('says how often it tried', () => {

@@ -1,5 +1,7 @@
 /** The staging folder's life: made, published by one rename, or discarded. */
+import { activityInfo } from '@temporalio/activity'
 import { loadBackupWork } from '../db/queries/backup-records.ts'
+import type { BackupWork } from '../db/queries/backup-records.ts'
 import { recordPublishedBackup } from '../db/queries/publication-records.ts'
 import { HoldfastError } from '../domain/errors.ts'
 import type { Manifest } from '../domain/manifest.ts'
@@ -11,7 +13,11 @@ import type { BackupLocation } from './backup-location.ts'
 import { guarded } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
 import { buildManifest } from './manifest-builder.ts'
+import { shortlyInRepository, unlessAwayTooOften } from './repository-trouble.ts'
 import type { DiskOutcome } from './transfers.ts'
+
+/** With the profile's back-off seven seconds, besides what each answer takes. */
+const DISCARD_ATTEMPTS = 4
 
 export interface PublishRequest {
   backupId: string
@@ -21,6 +27,10 @@ export interface PublishRequest {
   publishedAt: string
 }
 
+export interface RecordedPublication {
+  toBeLocked: boolean
+}
+
 export interface PublicationActivities {
   /** Makes the staging folder, or finds the one that is there. `REPO_*` */
   stageBackup(backupId: string): Promise<void>
@@ -28,10 +38,13 @@ export interface PublicationActivities {
   /** Writes the manifest and renames once: from then on the backup exists. Idempotent. `CORRUPT_CHAIN` when the parent is gone. */
   publishBackup(input: PublishRequest): Promise<void>
 
-  /** Brings the catalog to what the published manifest says. Idempotent. */
-  recordPublication(backupId: string): Promise<void>
+  /** Brings the catalog to what the published manifest says. Says whether the repository wants the backup locked. Idempotent. */
+  recordPublication(backupId: string): Promise<RecordedPublication>
 
-  /** Removes what was staged, after any attempt that might still write there has ended. Never touches what is published. Idempotent. */
+  /**
+   * Removes what was staged, after any attempt that might still write there has ended. Never touches what the catalog knows as completed.
+   * `REPO_UNAVAILABLE` becomes lasting after a few attempts. Idempotent.
+   */
   discardBackup(backupId: string): Promise<void>
 }
 
@@ -40,38 +53,63 @@ export function createPublicationActivities(dependencies: HostDependencies): Pub
 
   return guarded({
     async stageBackup(backupId: string): Promise<void> {
-      const { repository, reference } = await locate(backupId)
-      await repository.createBackup(reference)
+      const location = await locate(backupId)
+      await shortlyInRepository(location, () => location.repository.createBackup(location.reference))
     },
 
-    async publishBackup({ backupId, snapshot, disks, publishedAt }: PublishRequest): Promise<void> {
+    async publishBackup(request: PublishRequest): Promise<void> {
+      const work = await loadBackupWork(catalog, request.backupId)
+      const location = locateBackup(work, dependencies)
+      await shortlyInRepository(location, () => publish(work, location, request))
+    },
+
+    async recordPublication(backupId: string): Promise<RecordedPublication> {
       const work = await loadBackupWork(catalog, backupId)
       const { repository, reference } = locateBackup(work, dependencies)
-      // Published before a crash: the repository confirms that very manifest and makes the rename durable.
-      const published = await publishedManifest(repository, reference)
-      if (published) {
-        await repository.publishBackup(reference, published)
-        return
-      }
-      const parentId = work.job.parent_backup_id
-      const parent = parentId === null ? null : (await repository.getBackup({ ...reference, backupId: parentId })).manifest
-      const manifest = buildManifest({ work, snapshot, outcomes: disks, parent, publishedAt, versions })
-      await repository.publishBackup(reference, manifest)
-    },
-
-    async recordPublication(backupId: string): Promise<void> {
-      const { repository, reference } = await locate(backupId)
       const { manifest, folder } = await repository.getBackup(reference)
       await recordPublishedBackup(catalog, manifest, { id: repository.id, folder })
+      return { toBeLocked: work.repository.is_immutable }
     },
 
     async discardBackup(backupId: string): Promise<void> {
       const work = await loadBackupWork(catalog, backupId)
-      const { repository, reference } = locateBackup(work, dependencies)
-      const indexes = work.disks.map((disk) => disk.disk_index)
-      await holdingDisks(backupId, indexes, () => repository.discardBackup(reference))
+      const location = locateBackup(work, dependencies)
+      try {
+        await discard(work, location)
+      } catch (error) {
+        // Whoever cancels must not wait for a dead share. Reconcile discards what nobody fills, once it can.
+        throw unlessAwayTooOften(error, activityInfo().attempt, DISCARD_ATTEMPTS)
+      }
     },
   })
+
+  async function publish(
+    work: BackupWork,
+    { repository, reference }: BackupLocation,
+    { snapshot, disks, publishedAt }: PublishRequest,
+  ): Promise<void> {
+    // Published before a crash: the repository confirms that very manifest and makes the rename durable.
+    const published = await publishedManifest(repository, reference)
+    if (published) {
+      await repository.publishBackup(reference, published)
+      return
+    }
+    const parentId = work.job.parent_backup_id
+    const parent = parentId === null ? null : (await repository.getBackup({ ...reference, backupId: parentId })).manifest
+    const manifest = buildManifest({ work, snapshot, outcomes: disks, parent, publishedAt, versions })
+    await repository.publishBackup(reference, manifest)
+  }
+
+  async function discard({ job, disks }: BackupWork, { repository, reference }: BackupLocation): Promise<void> {
+    // Asked before the locks: an attempt that hangs in a dead share holds its lock, and it is the share that is to blame.
+    await repository.storage()
+    const indexes = disks.map((disk) => disk.disk_index)
+    await holdingDisks(job.id, indexes, async () => {
+      await repository.discardBackup(reference)
+      // A publication may have failed behind its rename. Nobody knows of that backup, and it is not wanted.
+      if (job.status !== 'completed') await repository.deleteBackup(reference)
+    })
+  }
 
   async function locate(backupId: string): Promise<BackupLocation> {
     return locateBackup(await loadBackupWork(catalog, backupId), dependencies)

@@ -19,10 +19,11 @@ export interface Position {
   stall: Stall | null
 }
 
-/** Runs `work`, which keeps `position` current. `onGivingUp` hears of the failure that ends the step for good. */
+/** Runs `work`, which keeps `position` current. `onGivingUp` hears of the failure that ends the step for good; for `parkedAfter` see {@link unlessPersistent}. */
 export async function resumable<T>(
   work: (position: Position) => Promise<T>,
   onGivingUp: (failure: HoldfastError) => Promise<void> = async () => {},
+  parkedAfter: Parameters<typeof unlessPersistent>[2] = {},
 ): Promise<T> {
   const position = startingPosition()
   const signal = cancellationSignal()
@@ -33,7 +34,7 @@ export async function resumable<T>(
       if (!(error instanceof HoldfastError) || signal.aborted) throw error
       // The count goes into the last heartbeat, which rides on the report of this failure.
       position.stall = countStall(position.stall, error, position.checkpointBytes)
-      const failure = unlessPersistent(error, position.stall)
+      const failure = unlessPersistent(error, position.stall, parkedAfter)
       if (!failure.retryable) await onGivingUp(failure)
       throw failure
     }

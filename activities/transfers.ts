@@ -4,6 +4,7 @@ import { loadBackupWork, noteDiskFailure } from '../db/queries/backup-records.ts
 import type { BackupWork } from '../db/queries/backup-records.ts'
 import type { TransferProgress, TransferRequest, TransferResult } from '../disks/transfer.ts'
 import { HoldfastError, type ErrorCode } from '../domain/errors.ts'
+import { parkedReasonOf } from '../domain/parking.ts'
 import type { OpenDisk, Snapshot } from '../sources/source.ts'
 import { holdingDisk } from './attempt-lock.ts'
 import { locateBackup } from './backup-location.ts'
@@ -11,6 +12,8 @@ import type { BackupLocation } from './backup-location.ts'
 import { linksOfDisk, loadChain } from './chain-links.ts'
 import { guardedResumable } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
+import { PARKED_AFTER } from './persistence.ts'
+import { inRepository } from './repository-trouble.ts'
 import { resumable } from './resumable.ts'
 import type { Position } from './resumable.ts'
 import { withRunFolder } from './run-folders.ts'
@@ -29,7 +32,8 @@ export interface DiskOutcome extends TransferResult {
 export interface TransferActivities {
   /**
    * Copies the disk, or goes on from its journal. Cancelled or shut down, it leaves a checkpoint and no process. `SOURCE_CHANGED` when
-   * the snapshot is no longer what it was; retryable errors become lasting after several attempts without progress.
+   * the snapshot is no longer what it was; retryable errors become lasting after several attempts without progress. A failure that the
+   * repository explains says so (`INSUFFICIENT_STORAGE`, `REPO_UNAVAILABLE`, with its `repository_id`): then the step can be run again later.
    */
   transferDisk(input: TransferInput): Promise<DiskOutcome>
 }
@@ -40,8 +44,12 @@ export function createTransferActivities(dependencies: HostDependencies): Transf
       const { backupId, diskIndex } = input
       return resumable(
         (position) => transferOnce(dependencies, input, position),
-        // Only a note beside the backup's own reason: without a catalog the failure itself must still get through.
-        ({ message }) => noteDiskFailure(dependencies.catalog, backupId, diskIndex, message).catch(() => undefined),
+        async (failure) => {
+          if (parkedReasonOf(failure) !== null) return
+          // Only a note beside the backup's own reason: without a catalog the failure itself must still get through.
+          await noteDiskFailure(dependencies.catalog, backupId, diskIndex, failure.message).catch(() => undefined)
+        },
+        PARKED_AFTER,
       )
     },
   })
@@ -51,25 +59,25 @@ async function transferOnce(dependencies: HostDependencies, input: TransferInput
   const { backupId, diskIndex } = input
   const signal = cancellationSignal()
   const work = await loadBackupWork(dependencies.catalog, backupId)
+  const location = locateBackup(work, dependencies)
+  const reached = () => ({ checkpoint_bytes: position.checkpointBytes })
+  // Before the lock, which an attempt that hangs in a dead share may hold for as long as that is dead.
+  const target = await inRepository(location, () => targetOf(location, work, diskIndex), reached)
+  const copy = (source: OpenDisk, runFolder: string) => {
+    const { rate_limit_bytes_per_second: rateLimitBytesPerSecond } = work.job
+    const { checkpointIntervalMs, checkpointIntervalBytes } = dependencies
+    const pace = { rateLimitBytesPerSecond, checkpointIntervalMs, checkpointIntervalBytes }
+    return location.repository.disks.transferDisk(
+      { source, snapshotId: input.snapshot.id, target, runFolder, ...pace },
+      { signal, onProgress: (progress) => report(dependencies, input, position, progress) },
+    )
+  }
   const attempt = () =>
-    withRunFolder(dependencies.runFolder, async (runFolder) => {
-      const location = locateBackup(work, dependencies)
-      const target = await targetOf(location, work, diskIndex)
-      return withOpenDisk(dependencies, work, input, runFolder, (source) =>
-        location.repository.disks.transferDisk(
-          {
-            source,
-            snapshotId: input.snapshot.id,
-            target,
-            runFolder,
-            rateLimitBytesPerSecond: work.job.rate_limit_bytes_per_second,
-            checkpointIntervalMs: dependencies.checkpointIntervalMs,
-            checkpointIntervalBytes: dependencies.checkpointIntervalBytes,
-          },
-          { signal, onProgress: (progress) => report(dependencies, input, position, progress) },
-        ),
-      )
-    })
+    withRunFolder(dependencies.runFolder, (runFolder) =>
+      withOpenDisk(dependencies, work, input, runFolder, (source) =>
+        inRepository(location, () => copy(source, runFolder), reached),
+      ),
+    )
   return { diskIndex, ...(await holdingDisk(backupId, diskIndex, attempt, { signal })) }
 }
 

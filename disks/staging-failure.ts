@@ -23,7 +23,7 @@ function stagingFailure(diskIndex: number, error: unknown): unknown {
   if (metFullDisk || (systemCode !== null && fullCodes.has(systemCode))) {
     return new HoldfastError(
       'INSUFFICIENT_STORAGE',
-      `The repository is full: the files of disk ${diskIndex} could not be written. Free space and start the backup again.`,
+      `The repository is full: the files of disk ${diskIndex} could not be written. Delete backups or add space.`,
       { details, cause: error },
     )
   }

@@ -109,7 +109,7 @@ export class TransferTarget {
     if (errnoOf(cause) === 'ENOSPC') {
       return new HoldfastError(
         'INSUFFICIENT_STORAGE',
-        `The repository is full: disk ${diskIndex} could not be written at offset ${range.offset}. Free space and start the backup again.`,
+        `The repository is full: disk ${diskIndex} could not be written at offset ${range.offset}. Delete backups or add space.`,
         { details, cause },
       )
     }

@@ -43,4 +43,8 @@ describe('a parked backup goes on', () => {
   it('with room for a little when its estimate is used up', () => {
     expect(room({ reservedBytes: 10 * MIB, writtenBytes: 30 * MIB, unreadBytes: 400 * GIB })).toBe(64 * MIB)
   })
+
+  it('with next to nothing when only its manifest is left', () => {
+    expect(roomToGoOnBytes({ backupId: 'backup-a', reservedBytes: 10, writtenBytes: 9, unreadBytes: 0 }, big)).toBe(MIB)
+  })
 })

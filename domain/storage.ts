@@ -69,6 +69,8 @@ const WORTHWHILE_BYTES = 64 * MIB
  */
 export function roomToGoOnBytes(reservation: Reservation, storage: Pick<StorageInfo, 'totalBytes'>): number {
   const { unreadBytes } = reservation
+  // All is copied: what is left is to seal and to publish.
+  if (unreadBytes === 0) return Math.min(MIB, storageReserveBytes(storage))
   const leftBytes = Math.min(unreadBytes, Math.max(outstandingBytes(reservation), WORTHWHILE_BYTES))
   const worthwhile = Math.min(leftBytes, Math.max(WORTHWHILE_BYTES, Math.ceil(leftBytes * WORTHWHILE_SHARE)))
   return worthwhile + storageReserveBytes(storage)

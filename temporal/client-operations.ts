@@ -4,6 +4,8 @@ import { WorkflowExecutionAlreadyStartedError, WorkflowIdConflictPolicy, Workflo
 import type { Client } from '@temporalio/client'
 import { HoldfastError } from '../domain/errors.ts'
 import type { JsonObject } from '../domain/errors.ts'
+import type { ParkingLooks } from '../domain/parking.ts'
+import type { Attestation } from '../domain/immutability.ts'
 import type { MountState } from '../hosting/hosted-repository.ts'
 import type { PlatformInfo, VmDescription } from '../sources/source.ts'
 import { kindKey } from '../workflows/search-attributes.ts'
@@ -27,6 +29,8 @@ import { restoreWorkflowId, vmChainWorkflowId } from './workflow-ids.ts'
 export interface OperationsOptions {
   /** Goes into every workflow: how long a mover may be silent. */
   heartbeatTimeoutMs?: number
+  /** Goes into every backup: how often its repository is looked at while it is parked. */
+  parkingLooks?: ParkingLooks
   /** How long a caller waits for the decision about its backup or restore. */
   admissionDeadlineMs?: number
   /** How long a caller waits for a disk to be mounted. */
@@ -50,7 +54,7 @@ export function createOperations(client: Client, options: OperationsOptions = {}
     mountDeadlineMs = 60_000,
     answerDeadlineMs = 90_000,
   } = options
-  const starts = beginning(heartbeatTimeoutMs)
+  const starts = beginning(heartbeatTimeoutMs, options.parkingLooks)
   const ask = <T>(question: () => Promise<T>): Promise<T> => reaching(client, question)
 
   return {
@@ -100,6 +104,11 @@ export function createOperations(client: Client, options: OperationsOptions = {}
           repositoryBusy(repository.repositoryId),
         ),
       ),
+    async attestLocks(repository) {
+      const start = starts.lockAttestation(repository)
+      const [attested] = await ask(() => joinToEnd<{ attestation: Attestation }[]>(client, start, answerDeadlineMs))
+      return attested?.attestation ?? { checked: 0, broken: [] }
+    },
     registerSource: (request) => ask(() => joinToEnd<PlatformInfo>(client, starts.sourceRegistration(request), answerDeadlineMs)),
     changeSource: (request) =>
       ask(() =>

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import type { WorkflowExecutionDescription } from '@temporalio/client'
 import type { SearchAttributePair } from '@temporalio/common'
+import type { ParkingLooks } from '../domain/parking.ts'
 import { backupKey, searchAttributesFor } from '../workflows/search-attributes.ts'
 import type { WorkAbout } from '../workflows/search-attributes.ts'
 import type {
@@ -21,6 +22,7 @@ import { CONTROL_QUEUE } from './task-queues.ts'
 import {
   REFRESH_STORAGE_WORKFLOW_ID,
   changeRepositoryWorkflowId,
+  attestLocksWorkflowId,
   changeSourceWorkflowId,
   discoverVmsWorkflowId,
   lookAtRepositoryWorkflowId,
@@ -67,6 +69,7 @@ export interface WorkflowStarts {
   repositoryLook(repository: RepositoryOfHost): WorkflowStart
   repositoryMount(repository: RepositoryOfHost): WorkflowStart
   repositoryUnmount(repository: RepositoryOfHost, options: { force: boolean }): WorkflowStart
+  lockAttestation(repository: RepositoryOfHost): WorkflowStart
   sourceRegistration(request: SourceRequest): WorkflowStart
   sourceChange(request: SourceRequest): WorkflowStart
   sourceTest(source: SourceOfHost): WorkflowStart
@@ -74,7 +77,7 @@ export interface WorkflowStarts {
 }
 
 /** `heartbeatTimeoutMs` becomes part of every input. */
-export function beginning(heartbeatTimeoutMs: number): WorkflowStarts {
+export function beginning(heartbeatTimeoutMs: number, parkingLooks?: ParkingLooks): WorkflowStarts {
   const start = (
     workflowType: string,
     workflowId: string,
@@ -94,7 +97,8 @@ export function beginning(heartbeatTimeoutMs: number): WorkflowStarts {
     backup(request: StartBackupRequest): WorkflowStart {
       const { vmContextId, repositoryId, backupId } = request
       const about: WorkAbout = { kind: 'backup', vmContextId, repositoryId, backupId, state: 'pending' }
-      return start('backupVm', vmChainWorkflowId(vmContextId), request, about, `Backup ${backupId}`)
+      const input = { ...request, ...(parkingLooks && { parkingLooks }) }
+      return start('backupVm', vmChainWorkflowId(vmContextId), input, about, `Backup ${backupId}`)
     },
     verification(backupId: string, repositoryId: string): WorkflowStart {
       const id = verifyWorkflowId(backupId, repositoryId)
@@ -163,6 +167,20 @@ export function beginning(heartbeatTimeoutMs: number): WorkflowStarts {
       const id = changeRepositoryWorkflowId(repository.repositoryId)
       const about = aboutRepository('unmount-repository', repository)
       return short(start('unmountRepository', id, { ...repository, force }, about, 'Unmount a repository'))
+    },
+    lockAttestation(repository: RepositoryOfHost): WorkflowStart {
+      const { repositoryId, hostId } = repository
+      const about: WorkAbout = { kind: 'attest-locks', repositoryId, hostId }
+      return {
+        ...start(
+          'attestLocks',
+          attestLocksWorkflowId(repositoryId),
+          { repository: { repositoryId, hostId } },
+          about,
+          'Look at locks',
+        ),
+        workflowExecutionTimeout: '1 hour',
+      }
     },
     sourceRegistration(request: SourceRequest): WorkflowStart {
       const id = registerSourceWorkflowId(request.sourceId)

@@ -18,6 +18,8 @@ import { createTemporaryFolder } from './temporary-folder.ts'
 
 /** A mover that is silent for so long is taken for dead, in these tests. */
 export const HEARTBEAT_TIMEOUT_MS = 3_000
+/** A parked backup's repository is looked at so often, in these tests. */
+const PARKING_LOOKS = { firstMs: 300, mostMs: 600 }
 
 type ProcessName = 'control' | 'mover'
 
@@ -67,7 +69,7 @@ export async function createHoldfastProcesses(
   const stack: HoldfastProcesses = {
     catalog: database.catalog,
     client,
-    operations: createOperations(client, { heartbeatTimeoutMs: HEARTBEAT_TIMEOUT_MS }),
+    operations: createOperations(client, { heartbeatTimeoutMs: HEARTBEAT_TIMEOUT_MS, parkingLooks: PARKING_LOOKS }),
     home: folder.path,
     output: () => output,
     pid: (name) => of(name).pid,

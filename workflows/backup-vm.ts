@@ -2,14 +2,16 @@
  * Backs up one VM. Its workflow id is the lock on the VM's chain.
  *
  * The request is recorded and admitted: what the backup will be, and whether the repository has room. All disks are frozen at one
- * instant and copied side by side; one that fails stops the others. Then the backup is published by one rename, which is the point
- * of no return: before it, every failure and every cancellation leaves nothing behind; after it, the backup completes.
+ * instant and copied side by side; one that fails stops the others, one whose repository is full or away waits for it. Then the backup is
+ * published by one rename, which is the point of no return: before it, every failure and every cancellation leaves nothing behind; after it,
+ * the backup completes.
  */
 import { CancellationScope, log, setCurrentDetails, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow'
 import type { BackupPlan } from '../activities/admission.ts'
-import type { DiskOutcome } from '../activities/transfers.ts'
+import type { RecordedPublication } from '../activities/publication.ts'
+import type { ParkingLooks } from '../domain/parking.ts'
 import type { BackupAdmission, StartBackupRequest } from '../temporal/operations.ts'
-import { controlSteps, hostSteps } from './activity-options.ts'
+import { controlSteps, hostSteps, soonHostSteps } from './activity-options.ts'
 import type { HostPatience } from './activity-options.ts'
 import { AdmissionGate } from './admission.ts'
 import { backUpDisks } from './backup-disks.ts'
@@ -18,6 +20,7 @@ import { cancellationBehind } from './cancellation.ts'
 import { Compensations } from './compensation.ts'
 import { asApplicationFailure, failureOf } from './failure.ts'
 import type { FailureReport } from './failure.ts'
+import { outlastingRepository } from './parking.ts'
 import { hostKey, stateKey } from './search-attributes.ts'
 
 /** How often the snapshot is taken again because the source changed under it. */
@@ -25,6 +28,8 @@ const SNAPSHOT_RESTARTS_MAX = 2
 
 export interface BackupVmInput extends StartBackupRequest {
   heartbeatTimeoutMs: number
+  /** Default: 5 seconds, then up to a minute. */
+  parkingLooks?: ParkingLooks
 }
 
 /** What the Web UI shows as the result. */
@@ -33,8 +38,6 @@ export interface BackupVmResult {
   backupType: BackupAdmission['backupType']
   disks: number
 }
-
-type Host = ReturnType<typeof hostSteps>
 
 export async function backupVm(input: BackupVmInput): Promise<BackupVmResult> {
   const { backupId } = input
@@ -65,11 +68,16 @@ async function endUnpublished(
   undo: Compensations,
 ): Promise<void> {
   setCurrentDetails(`**${state}**: ${report.message}\n\nCleaning up…`)
-  await undo.run()
-  const { code, message } = report
+  const left = await undo.run()
+  const { code } = report
+  const message = left.length === 0 ? report.message : `${report.message} ${describeLeft(left)}`
   await CancellationScope.nonCancellable(() => controlSteps().recordBackupEnd({ backupId, state, code, message }))
   upsertSearchAttributes([{ key: stateKey, value: state }])
   setCurrentDetails(`**${state}**: ${message}`)
+}
+
+function describeLeft(left: string[]): string {
+  return `Not done yet: ${left.join(', ')}. The reconcile pass does it as soon as that is possible.`
 }
 
 /** A source that changes while it is read gives no consistent backup: everything copied is dropped and the snapshot taken again. */
@@ -96,7 +104,7 @@ async function backUpOnce(
   gate: AdmissionGate<BackupAdmission>,
   undo: Compensations,
 ): Promise<BackupPlan> {
-  const { vmContextId, backupId, repositoryId } = input
+  const { vmContextId, backupId, repositoryId, parkingLooks } = input
   const host = hostSteps(patience)
   setCurrentDetails(`Waiting for the mover of host \`${patience.hostId}\` to admit the backup`)
   const plan = await host.admitBackup(backupId)
@@ -104,28 +112,40 @@ async function backUpOnce(
   upsertSearchAttributes([{ key: stateKey, value: 'running' }])
   setCurrentDetails(describeBackup(plan, 'copying'))
 
+  const parkable = { backupId, diskIndex: null, reads: null, host: patience, looks: parkingLooks }
   undo.add('discard the staged files', () => host.discardBackup(backupId))
-  await host.stageBackup(backupId)
+  await outlastingRepository(parkable, () => host.stageBackup(backupId))
   undo.add('end the snapshot', () => host.endSnapshot(backupId, 'abandoned'))
   const snapshot = await host.beginSnapshot(backupId)
 
-  const disks = await backUpDisks(plan, { vmContextId, backupId, repositoryId, host: patience, snapshot })
+  const disks = await backUpDisks(plan, { vmContextId, backupId, repositoryId, host: patience, snapshot, parkingLooks })
   setCurrentDetails(describeBackup(plan, 'publishing'))
-  await CancellationScope.nonCancellable(() => publish(host, { backupId, snapshot, disks }, undo))
+  const publication = { backupId, snapshot, disks, publishedAt: new Date().toISOString() }
+  // The wait for a repository can be cancelled, the publication itself cannot.
+  await outlastingRepository(parkable, () => CancellationScope.nonCancellable(() => host.publishBackup(publication)))
+  undo.forget()
+  await CancellationScope.nonCancellable(() => completePublished(patience, backupId, undo))
   setCurrentDetails(describeBackup(plan, 'published'))
   return plan
 }
 
 /** From the rename on the backup exists: what is left must happen, and no failure may undo it. */
-async function publish(
-  host: Host,
-  work: { backupId: string; snapshot: Awaited<ReturnType<Host['beginSnapshot']>>; disks: DiskOutcome[] },
-  undo: Compensations,
-): Promise<void> {
-  const { backupId } = work
-  await host.publishBackup({ ...work, publishedAt: new Date().toISOString() })
-  undo.forget()
+async function completePublished(patience: HostPatience, backupId: string, undo: Compensations): Promise<void> {
+  const host = hostSteps(patience)
   undo.add('end the snapshot', () => host.endSnapshot(backupId, 'published'))
-  await host.recordPublication(backupId)
-  await undo.run()
+  const recorded: RecordedPublication | undefined = await host.recordPublication(backupId)
+  // A backup that was on its way when locks came has recorded none; the attestation locks what it leaves.
+  const lock = recorded?.toBeLocked ? lockPublished(patience, backupId) : undefined
+  await Promise.all([undo.run(), lock])
+}
+
+/** Neither a lock that cannot be set makes the backup fail, nor does it go unnoticed: the attestation tries again. */
+async function lockPublished(patience: HostPatience, backupId: string): Promise<void> {
+  try {
+    await soonHostSteps(patience).lockBackup(backupId)
+  } catch (error) {
+    const { message } = failureOf(error)
+    log.warn('The backup is published, but could not be locked', { backupId, message })
+    await controlSteps().reportUnlocked({ backupId, message })
+  }
 }

@@ -23,14 +23,19 @@ export class Compensations {
     this.#releases.length = 0
   }
 
-  /** Runs and forgets all releases. Never throws. */
-  async run(): Promise<void> {
+  /** Runs and forgets all releases. Returns the names of those that failed. Never throws. */
+  async run(): Promise<string[]> {
+    const failed: string[] = []
     await CancellationScope.nonCancellable(async () => {
       for (let release = this.#releases.pop(); release; release = this.#releases.pop()) {
         const { name } = release
-        await release.run().catch((error: unknown) => log.warn(`Could not ${name}; reconcile will`, { error: String(error) }))
+        await release.run().catch((error: unknown) => {
+          failed.push(name)
+          log.warn(`Could not ${name}; reconcile will`, { error: String(error) })
+        })
       }
     })
+    return failed
   }
 }
 

@@ -1,6 +1,6 @@
 /** How much space a folder's file system has and whether it takes a file, asked so that a dead share cannot hang us. */
 import { randomBytes } from 'node:crypto'
-import { rm, statfs } from 'node:fs/promises'
+import { readFile, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { HoldfastError } from '../domain/errors.ts'
@@ -16,7 +16,10 @@ export const PROBE_PREFIX = '.holdfast-write-test-'
 /** Probes that have not come back. A call on a dead share occupies a thread of Node's pool until the kernel gives up: one per root, never more. */
 const pending = new Map<string, Promise<StorageInfo>>()
 
-/** Space in bytes and whether a file can be written, synced and removed. `REPO_UNAVAILABLE` after 10 s, or when the folder cannot be read. */
+/**
+ * Space in bytes, and whether a file can be written, synced, read back and removed. `REPO_UNAVAILABLE` after 10 s, or when the folder cannot be read;
+ * `REPO_INVALID` when other bytes come back.
+ */
 export async function probeStorage(root: string): Promise<StorageInfo> {
   const probe = pending.get(root) ?? startProbe(root)
   const waiting = new AbortController()
@@ -58,10 +61,13 @@ async function measure(root: string): Promise<StorageInfo> {
 
 async function takesFile(root: string): Promise<boolean> {
   const file = join(root, PROBE_PREFIX + randomBytes(6).toString('hex'))
+  const content = Buffer.concat([Buffer.from(PROBE_TEXT), randomBytes(4096)])
   try {
-    await writeDurably(file, 'Holdfast checks that it can write here; this file may be deleted.\n')
+    await writeDurably(file, content)
+    const found = await readFile(file)
     await rm(file)
     await syncFolder(root)
+    if (!found.equals(content)) throw gaveBackOtherBytes(root)
     return true
   } catch (error) {
     await rm(file, { force: true }).catch(() => {
@@ -70,6 +76,16 @@ async function takesFile(root: string): Promise<boolean> {
     if (refusals.has(errnoOf(error) ?? '')) return false
     throw error
   }
+}
+
+const PROBE_TEXT = 'Holdfast checks that it can write here; this file may be deleted.\n'
+
+function gaveBackOtherBytes(root: string): HoldfastError {
+  return new HoldfastError(
+    'REPO_INVALID',
+    `${root} gave back other bytes than were written to it: nothing can be kept there. Check the disk, the share, and what lies between.`,
+    { details: { path: root } },
+  )
 }
 
 /** Answers of a file system that works but does not take our file. Anything else is a failure, not an answer. */

@@ -1,5 +1,5 @@
 /** Writing repositories: recording, changing and forgetting them. Every statement may run twice. */
-import type { Transaction, Updateable } from 'kysely'
+import type { Insertable, Transaction, Updateable } from 'kysely'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { JsonObject } from '../../domain/errors.ts'
 import type { Enforcement } from '../../domain/immutability.ts'
@@ -124,7 +124,12 @@ async function lockRepository(
     .executeTakeFirst()
 }
 
-export function storageColumns(storage: StorageInfo): Updateable<BackupRepositoriesTable> {
+type StorageColumns = Pick<
+  Insertable<BackupRepositoriesTable>,
+  'total_size_bytes' | 'used_size_bytes' | 'available_size_bytes' | 'total_inodes' | 'used_inodes' | 'last_check_at'
+>
+
+export function storageColumns(storage: StorageInfo): StorageColumns {
   return {
     total_size_bytes: storage.totalBytes,
     used_size_bytes: storage.usedBytes,

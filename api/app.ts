@@ -12,6 +12,7 @@ import { requestLog } from './middleware/request-log.ts'
 import { securityHeaders } from './middleware/security-headers.ts'
 import { describeApi } from './openapi.ts'
 import { referencePage } from './reference-page.ts'
+import { alerts } from './routes/alerts.ts'
 import { audit } from './routes/audit.ts'
 import { auth } from './routes/auth.ts'
 import { backups } from './routes/backups.ts'
@@ -19,11 +20,13 @@ import { chains } from './routes/chains.ts'
 import { health } from './routes/health.ts'
 import { repositories } from './routes/repositories.ts'
 import { repositoryChanges } from './routes/repository-changes.ts'
+import { repositoryLocks } from './routes/repository-locks.ts'
 import { restoreDownloads } from './routes/restore-downloads.ts'
 import { restoreFiles } from './routes/restore-files.ts'
 import { restoreMounts } from './routes/restore-mounts.ts'
 import { restores } from './routes/restores.ts'
 import { sources } from './routes/sources.ts'
+import { storage } from './routes/storage.ts'
 import { vmContexts } from './routes/vm-contexts.ts'
 import { createTotals } from './totals.ts'
 import { createRefusal } from './unknown-routes.ts'
@@ -52,8 +55,11 @@ function addResources(app: Api, dependencies: ApiDependencies): void {
   app.route(API_BASE, auth(dependencies))
   app.route(API_BASE, sources(dependencies, startOnce))
   app.route(API_BASE, vmContexts(dependencies, startOnce))
+  // Before the repositories: "storage-summary" is also a word that could be an id.
+  app.route(API_BASE, storage(dependencies))
   app.route(API_BASE, repositories(dependencies, startOnce, trail))
   app.route(API_BASE, repositoryChanges(dependencies, trail))
+  app.route(API_BASE, repositoryLocks(dependencies))
   // Before the backups: "chain" is also a word that could be an id.
   app.route(API_BASE, chains(dependencies))
   app.route(API_BASE, backups(dependencies, startOnce, totalOf))
@@ -63,6 +69,7 @@ function addResources(app: Api, dependencies: ApiDependencies): void {
   app.route(API_BASE, restoreMounts(dependencies, startOnce, trail))
   app.route(API_BASE, restoreFiles(dependencies, files))
   app.route(API_BASE, restoreDownloads(dependencies, files))
+  app.route(API_BASE, alerts(dependencies, trail))
   app.route(API_BASE, audit(dependencies, totalOf))
 }
 

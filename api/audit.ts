@@ -13,6 +13,7 @@ export const auditActions = [
   'repository.delete',
   'repository.mount',
   'repository.unmount',
+  'alert.acknowledge',
   'mount.open',
   'mount.extend',
   'mount.release',
@@ -29,7 +30,7 @@ export type AuditAction = (typeof auditActions)[number]
 
 export interface AuditNote {
   action: AuditAction
-  subjectType: 'restore-mount' | 'repository'
+  subjectType: 'restore-mount' | 'repository' | 'alert'
   subjectId: string
   details: JsonObject
 }
@@ -47,6 +48,10 @@ export function auditOfMount(
 /** Something done with a repository, registered or not. `details`: what was asked, without its secrets. */
 export function auditOfRepository(action: AuditAction, repositoryId: string, details: JsonObject): AuditNote {
   return { action, subjectType: 'repository', subjectId: repositoryId, details }
+}
+
+export function auditOfAlert(action: AuditAction, alertId: string, details: JsonObject): AuditNote {
+  return { action, subjectType: 'alert', subjectId: alertId, details }
 }
 
 export interface AuditTrail {

@@ -52,6 +52,11 @@ export async function listRepositoriesToLookAt(catalog: Catalog, only: string | 
   }))
 }
 
+/** By name. There are few: an administrator made each by hand. */
+export async function everyRepository(catalog: Catalog): Promise<RepositoryRow[]> {
+  return catalog.selectFrom('backup_repositories').selectAll().orderBy('name').orderBy('id').execute()
+}
+
 /** Whole or not at all. `null`: it is not registered (any more). The same look again changes nothing but the times. */
 export async function recordLook(
   catalog: Catalog,
@@ -82,7 +87,7 @@ export async function recordLook(
 }
 
 /** The default ones where an administrator chose none. */
-export function thresholdsOfRow(row: Pick<RepositoryRow, 'warning_percent' | 'critical_percent'>): Thresholds {
+function thresholdsOfRow(row: Pick<RepositoryRow, 'warning_percent' | 'critical_percent'>): Thresholds {
   return {
     warningPercent: row.warning_percent ?? DEFAULT_THRESHOLDS.warningPercent,
     criticalPercent: row.critical_percent ?? DEFAULT_THRESHOLDS.criticalPercent,

@@ -20,7 +20,7 @@ export function locateBackup(
 ): BackupLocation {
   return {
     repository: repositories.open(repositoryRecord(repository)),
-    reference: { vmFolder: vmFolderOf(job.repository_path), backupId: job.id },
+    reference: { ...referenceIn(job.repository_path), backupId: job.id },
   }
 }
 
@@ -37,6 +37,8 @@ export function repositoryPathOf(vmName: string, vmContextId: string, backupId: 
   return `vms/${vmFolderName(vmName, vmContextId)}/${backupId}`
 }
 
-function vmFolderOf(repositoryPath: string): string {
-  return repositoryPath.split('/')[1] ?? ''
+/** The names in what {@link repositoryPathOf} formed. */
+export function referenceIn(repositoryPath: string): BackupReference {
+  const [, vmFolder = '', backupId = ''] = repositoryPath.split('/')
+  return { vmFolder, backupId }
 }

@@ -1,6 +1,7 @@
 /** Repairs on a data host: backups, restores, mounts and deletions cut short, staging folders and sockets left behind. */
 import { lstat } from 'node:fs/promises'
 import { endBackup, loadBackupWork } from '../db/queries/backup-records.ts'
+import type { BackupWork } from '../db/queries/backup-records.ts'
 import { changeIdsInUseOf } from '../db/queries/change-ids.ts'
 import { recordDeletedBackup } from '../db/queries/deletion-records.ts'
 import { listDeletionMarks, removeObservedPin } from '../db/queries/pins.ts'
@@ -12,6 +13,7 @@ import { HoldfastError } from '../domain/errors.ts'
 import type { Repository } from '../repositories/repository.ts'
 import { holdingDisks, holdingRestore } from './attempt-lock.ts'
 import { locateBackup, repositoryRecord } from './backup-location.ts'
+import { lockWithChain } from './backup-locks.ts'
 import { guarded } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
 import { publishedManifest } from './publication.ts'
@@ -100,7 +102,8 @@ async function settleBackup(dependencies: HostDependencies, { id: backupId }: Fo
     const { folder, manifest } = await repository.publishBackup(reference, published)
     await recordPublishedBackup(catalog, manifest, { id: repository.id, folder })
     await source.endSnapshot(work.vm.config, backupId, { outcome: 'published', changeIdsInUse: await inUse() }, {})
-    return [{ kind: 'backup', what: `completed ${backupId}: it was published before its workflow ended` }]
+    const completed: Repair = { kind: 'backup', what: `completed ${backupId}: it was published before its workflow ended` }
+    return [completed, ...(await lockCompleted(dependencies, work))]
   }
   const indexes = work.disks.map((disk) => disk.disk_index)
   await holdingDisks(backupId, indexes, async () => {
@@ -111,6 +114,17 @@ async function settleBackup(dependencies: HostDependencies, { id: backupId }: Fo
     'The workflow of this backup ended without finishing it (terminated, or lost with its server). What it had written was removed.'
   await endBackup(catalog, { backupId, state: 'failed', code: 'INTERNAL', message })
   return [{ kind: 'backup', what: `ended ${backupId} as failed and removed what it had written: its workflow is gone` }]
+}
+
+/** What cannot be locked now, the attestation locks. */
+async function lockCompleted(dependencies: HostDependencies, work: BackupWork): Promise<Repair[]> {
+  try {
+    await lockWithChain(dependencies, work)
+    return []
+  } catch (error) {
+    if (!(error instanceof HoldfastError)) throw error
+    return [{ kind: 'unrepaired', what: `${work.job.id} could not be locked: ${error.message}` }]
+  }
 }
 
 async function settleRestore(dependencies: HostDependencies, { id: restoreId }: Found): Promise<Repair[]> {

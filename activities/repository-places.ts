@@ -6,6 +6,7 @@ import type { RepositoryRecord } from '../domain/repository-place.ts'
 import type { StorageInfo } from '../domain/storage.ts'
 import type { MountState } from '../hosting/hosted-repository.ts'
 import type { RepositoryRequest } from '../temporal/operations.ts'
+import { enforcementAt } from './backup-locks.ts'
 import { guarded } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
 
@@ -47,6 +48,7 @@ export interface RepositoryPlaceActivities {
 /** Steps of a data host. */
 export function createRepositoryPlaceActivities({
   repositories,
+  locker,
   attachRepository,
   mountsFolder,
 }: HostDependencies): RepositoryPlaceActivities {
@@ -70,8 +72,8 @@ export function createRepositoryPlaceActivities({
       return repositories.open(recordOf(repository)).storage()
     },
 
-    async probeImmutability(): Promise<Enforcement> {
-      return { enforcedBy: 'none', reason: 'this version cannot lock files yet' }
+    async probeImmutability(repository: RepositoryRequest): Promise<Enforcement> {
+      return enforcementAt({ repositories, locker }, recordOf(repository))
     },
 
     async checkMovedRepository({ repository, place }: MovedRepository): Promise<StorageInfo> {

@@ -16,6 +16,22 @@ export interface Enforcement {
   reason: string | null
 }
 
+/** A lock that should be there and was not. */
+export interface BrokenLock {
+  backupId: string
+  /** In words. */
+  missing: string[]
+  /** Whether all of it is there again. */
+  relocked: boolean
+}
+
+/** What a look at the locks of a repository found. */
+export interface Attestation {
+  /** Backups that should be locked. */
+  checked: number
+  broken: BrokenLock[]
+}
+
 const DAY_MS = 24 * 60 * 60 * 1000
 
 /** When the lock of a backup published at `publishedAt` ends. */

@@ -9,7 +9,7 @@ import { dependentsOn, isFolder, listVmFolder, namesOfFolders, readPublished, vm
 import { clearRoot } from './clearing.ts'
 import { syncFolder } from './durable-files.ts'
 import { errnoOf, onFiles } from './file-errors.ts'
-import { explainingLock } from './locked-backup.ts'
+import { explainingLock, mayBeLock } from './locked-backup.ts'
 import { checkMarker, initializeRoot, readMarkerId } from './marker.ts'
 import { backupFolderOf, backupPaths, checkRoot, vmsFolder } from './paths.ts'
 import type { BackupPaths } from './paths.ts'
@@ -177,7 +177,7 @@ function unlessExists(error: unknown): void {
 }
 
 function unlessLocked(error: unknown): void {
-  if (errnoOf(error) !== 'EPERM') throw error
+  if (!mayBeLock(error)) throw error
 }
 
 /** The VM's folder goes with its last backup; other backups in it, or somebody's file, keep it. */

@@ -11,7 +11,7 @@ import { errnoOf } from './file-errors.ts'
  */
 export function explainingLock(root: string, backupId: string): (error: unknown) => Promise<never> {
   return async (error) => {
-    if (errnoOf(error) !== 'EPERM') throw error
+    if (!mayBeLock(error)) throw error
     const end = await latestRecord(root, backupId)
     if (end !== null && end > new Date()) {
       throw new HoldfastError(
@@ -23,10 +23,16 @@ export function explainingLock(root: string, backupId: string): (error: unknown)
     const until = end === null ? 'nothing says until when' : `its lock ended ${end.toISOString()} and is still on`
     throw new HoldfastError(
       'REPO_INVALID',
-      `The files of backup ${backupId} refuse to be removed (EPERM): they are marked immutable, and ${until}. Look at them with lsattr.`,
+      `The files of backup ${backupId} refuse to be removed: they are marked immutable, and ${until}. Look at them with lsattr.`,
       { cause: error, details: { backup_id: backupId, reason: 'immutable' } },
     )
   }
+}
+
+/** Whether a failed removal may have met a lock. */
+export function mayBeLock(error: unknown): boolean {
+  // Node takes a file that it may not remove for a folder, and then says that it is none.
+  return ['EPERM', 'ENOTDIR'].includes(errnoOf(error) ?? '')
 }
 
 async function latestRecord(root: string, backupId: string): Promise<Date | null> {

@@ -5,7 +5,7 @@
  */
 import type { BackupType, Compression, FullReason, RepositoryType, SourceType } from '../domain/backup.ts'
 import type { JsonObject } from '../domain/errors.ts'
-import type { Enforcement } from '../domain/immutability.ts'
+import type { Attestation, Enforcement } from '../domain/immutability.ts'
 import type { RepositorySettings } from '../domain/repository-settings.ts'
 import type { VmTarget } from '../domain/restore.ts'
 import type { StorageInfo } from '../domain/storage.ts'
@@ -223,6 +223,8 @@ export interface Operations {
   mountRepository(repository: RepositoryOfHost): Promise<MountState>
   /** `force`: whoever uses it. Waits. `REPO_IN_USE`, `REPO_BUSY`. */
   unmountRepository(repository: RepositoryOfHost, options: { force: boolean }): Promise<MountState>
+  /** Looks whether the locks of a repository hold; locks again what should be and is not. Joins a look that runs. Waits. `REPO_*`, `LOCK_FAILED`. */
+  attestLocks(repository: RepositoryOfHost): Promise<Attestation>
   /** Reaches the platform, then records the source. Credentials of a source that was refused are forgotten. Waits. `SOURCE_*` */
   registerSource(request: SourceRequest): Promise<PlatformInfo>
   /** Reaches the platform with the new settings, then puts them in place of the old ones. Waits. `SOURCE_*`; `SOURCE_BUSY` while another change runs. */

@@ -40,6 +40,11 @@ export function changeRepositoryWorkflowId(repositoryId: string): string {
   return `change-repository:${repositoryId}`
 }
 
+/** A look at one repository's locks. */
+export function attestLocksWorkflowId(repositoryId: string): string {
+  return `attest-locks:${repositoryId}`
+}
+
 export function registerSourceWorkflowId(sourceId: string): string {
   return `register-source:${sourceId}`
 }
@@ -66,6 +71,9 @@ export const REFRESH_STORAGE_WORKFLOW_ID = 'refresh-storage'
 export function lookAtRepositoryWorkflowId(repositoryId: string): string {
   return `look-at-repository:${repositoryId}`
 }
+
+/** The schedule that looks at the locks of all repositories. */
+export const LOCK_ATTESTATION_SCHEDULE_ID = 'lock-attestation'
 
 /** The schedule that repairs what crashes left, and the prefix of the workflows it starts. */
 export const RECONCILE_SCHEDULE_ID = 'reconcile'

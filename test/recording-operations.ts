@@ -52,6 +52,7 @@ const usual: Operations = {
   lookAtRepository: async () => ({ refreshedCount: 1, failedCount: 0, offline: [] }),
   mountRepository: async () => ({ mounted: true, mountPoint: '/mounts/x', source: 'nas:/x', fileSystem: 'nfs4' }),
   unmountRepository: async () => ({ mounted: false, reason: null }),
+  attestLocks: async () => ({ checked: 0, broken: [] }),
   registerSource: async () => platform,
   changeSource: async () => platform,
   testSource: async () => platform,
@@ -95,6 +96,7 @@ export function createRecordingOperations(): RecordingOperations {
       record('unmountRepository', repository, options),
       acts.unmountRepository(repository, options)
     ),
+    attestLocks: (repository) => (record('attestLocks', repository), acts.attestLocks(repository)),
     registerSource: (request) => (record('registerSource', request), acts.registerSource(request)),
     changeSource: (request) => (record('changeSource', request), acts.changeSource(request)),
     testSource: (source) => (record('testSource', source), acts.testSource(source)),

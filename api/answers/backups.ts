@@ -64,6 +64,7 @@ function backupFields(job: BackupJob, processed: number): Omit<ListedBackupAnswe
     warnings: job.warnings,
     verification_status: job.verification_status,
     verified_at: timeOrNull(job.verified_at),
+    locked_until: timeOrNull(job.locked_until),
     error_code: job.error_code,
     error_message: job.error_message,
     created_at: job.created_at.toISOString(),

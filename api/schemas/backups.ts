@@ -136,6 +136,10 @@ const backupFields = {
   warnings,
   verification_status: verificationState,
   verified_at: time.nullable(),
+  locked_until: time.nullable().openapi({
+    description:
+      'Until when nobody can change or delete its files; later than its own date while a backup that needs it is locked longer',
+  }),
   error_code: errorCodeOrNull,
   error_message: z.string().nullable(),
   created_at: time,

@@ -184,3 +184,20 @@ export const mountRepositoryAnswer = z
     file_system: z.string().nullable(),
   })
   .openapi('MountRepositoryAnswer')
+
+export const attestLocksAnswer = z
+  .strictObject({
+    success,
+    repository_id: z.string(),
+    checked: z.int().openapi({ description: 'Backups that should be locked' }),
+    broken: z
+      .array(
+        z.strictObject({
+          backup_id: z.string(),
+          missing: z.array(z.string()).openapi({ description: 'What of the lock was not there' }),
+          relocked: z.boolean().openapi({ description: 'Whether all of it is there again' }),
+        }),
+      )
+      .openapi({ description: 'Those that were not' }),
+  })
+  .openapi('AttestLocksAnswer')

@@ -4,6 +4,7 @@ import type { BackupType, BackupWarning, FullReason } from '../domain/backup.ts'
 import { decideBackup, decideDisk } from '../domain/chain.ts'
 import type { BackupDecision, ChainBackup, DiskDecision, Tracking } from '../domain/chain.ts'
 import { HoldfastError } from '../domain/errors.ts'
+import { offline, refuseUnlessOpen } from '../domain/repository-refusal.ts'
 import { estimateDiskNeedBytes, estimateIncrementNeedBytes } from '../domain/storage.ts'
 import { largestRecentIncrement, listChainBackups, loadBackupWork, recordAdmission } from '../db/queries/backup-records.ts'
 import type { BackupWork } from '../db/queries/backup-records.ts'
@@ -21,6 +22,7 @@ import { linksOfDisk, loadChain } from './chain-links.ts'
 import { guarded } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
 import { patientWithSource } from './source-patience.ts'
+import { lookAt } from './storage-monitoring.ts'
 
 /** What the backup will be. Small: it travels through histories. */
 export interface BackupPlan {
@@ -61,6 +63,7 @@ export function createAdmissionActivities(dependencies: HostDependencies): Admis
       const location = locateBackup(work, dependencies)
       const signal = cancellationSignal()
       await takeSourceSlot(catalog, backupId)
+      await refuseUnlessReady(work, location.repository)
       const source = await sourceOf(work.vm)
       const described = await patientWithSource(() => source.describeVm(work.vm.config, { signal }))
       const earlier = await listChainBackups(catalog, work.vm.context_id, work.repository.id)
@@ -73,6 +76,16 @@ export function createAdmissionActivities(dependencies: HostDependencies): Admis
       return planOf(backupId, decided, requiredBytes)
     },
   })
+}
+
+/** Much may have changed while it waited. One that was admitted before is running, and goes on. */
+async function refuseUnlessReady({ job, repository: row }: BackupWork, repository: Repository): Promise<void> {
+  if (job.status !== 'pending') return
+  refuseUnlessOpen(row)
+  if (row.health !== 'offline') return
+  // It may be back, or only its mover may have been away: what counts is now.
+  const look = await lookAt(row, () => repository)
+  if (!look.reached) throw offline(row, look.message)
 }
 
 async function decide(

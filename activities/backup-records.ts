@@ -1,6 +1,7 @@
 /** Catalog steps of a backup: noting the request and its end. */
 import { HoldfastError } from '../domain/errors.ts'
 import type { ErrorCode } from '../domain/errors.ts'
+import { refuseUnlessOpen } from '../domain/repository-refusal.ts'
 import type { Catalog } from '../db/client.ts'
 import { endBackup, insertPendingBackup } from '../db/queries/backup-records.ts'
 import { findRepository } from '../db/queries/repositories.ts'
@@ -19,7 +20,7 @@ export interface BackupEnd {
 }
 
 export interface BackupRecordActivities {
-  /** Notes the request as `pending` and says which host does the work. `VM_NOT_FOUND`, `REPO_NOT_FOUND`, `REPO_DISABLED`, `SOURCE_INVALID`, `SOURCE_NOT_FOUND` (vanished). Idempotent. */
+  /** Notes the request as `pending` and says which host does the work. `VM_NOT_FOUND`, `REPO_NOT_FOUND`, `REPO_DISABLED`, `REPO_CRITICAL`, `SOURCE_INVALID`, `SOURCE_NOT_FOUND` (vanished). Idempotent. */
   recordBackup(request: StartBackupRequest & { workflowId: string }): Promise<{ hostId: string }>
 
   /** A backup that has ended keeps the end it has; one that was never recorded stays unknown. Idempotent. */
@@ -52,11 +53,8 @@ export function createBackupRecordActivities({ catalog }: { catalog: Catalog }):
 }
 
 function checkRoute(vm: VmContext, repository: BackupRepository): void {
-  if (!repository.enabled) {
-    throw new HoldfastError('REPO_DISABLED', `Repository "${repository.name}" is disabled: enable it, or use another.`, {
-      details: { repository_id: repository.id },
-    })
-  }
+  // Whether it can be reached its own host will see.
+  refuseUnlessOpen(repository)
   requirePresent(vm)
   if (vm.host_id === repository.host_id) return
   throw new HoldfastError(

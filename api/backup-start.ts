@@ -8,6 +8,7 @@ import { disksOfVm, requirePresent } from '../db/queries/vm-contexts.ts'
 import type { VmContext } from '../db/queries/vm-contexts.ts'
 import { HoldfastError } from '../domain/errors.ts'
 import { backupIdFor } from '../domain/ids.ts'
+import { refuseUnlessReady } from '../domain/repository-refusal.ts'
 import type { BackupAdmission } from '../temporal/operations.ts'
 import { gigabytes } from './answers/units.ts'
 import type { ApiDependencies } from './dependencies.ts'
@@ -23,7 +24,8 @@ export function newBackupId(vm: VmContext, now: Date): string {
 }
 
 /**
- * Starts the backup and waits for its admission. `SOURCE_NOT_FOUND` (the VM has vanished), `REPO_NOT_FOUND`, `REPO_DISABLED`, `VM_BUSY`, and what admission refuses with.
+ * Starts the backup and waits for its admission. `SOURCE_NOT_FOUND` (the VM has vanished), `REPO_NOT_FOUND`, `REPO_DISABLED`, `REPO_CRITICAL`, `REPO_UNAVAILABLE`, `VM_BUSY`,
+ * and what admission refuses with.
  * Asked twice with one id, it answers about the one backup.
  */
 export async function startBackup(
@@ -34,11 +36,7 @@ export async function startBackup(
 ): Promise<StartBackupAnswer> {
   requirePresent(vm)
   const repository = await requireRepository(dependencies.catalog, request.repository_id)
-  if (!repository.enabled) {
-    throw new HoldfastError('REPO_DISABLED', `Repository "${repository.name}" is switched off: choose another one.`, {
-      details: { repository_id: repository.id },
-    })
-  }
+  refuseUnlessReady(repository)
   const admission = await dependencies.operations.startBackup({
     backupId,
     vmContextId: vm.context_id,

@@ -26,6 +26,10 @@ beforeAll(async () => {
   await insertRepository(catalog, 'repo-1', 'Primary')
   await insertRepository(catalog, 'repo-2', 'Secondary')
   await catalog.updateTable('backup_repositories').set({ enabled: false }).where('id', '=', 'repo-2').execute()
+  await insertRepository(catalog, 'repo-full')
+  await catalog.updateTable('backup_repositories').set({ stopped_at: new Date() }).where('id', '=', 'repo-full').execute()
+  await insertRepository(catalog, 'repo-away')
+  await catalog.updateTable('backup_repositories').set({ health: 'offline' }).where('id', '=', 'repo-away').execute()
   await catalog
     .insertInto('vm_disks')
     .values([0, 1].map((index) => vmDisk(index)))
@@ -391,6 +395,8 @@ describe('starting', () => {
     [{ ...request, vm_name: 'twin' }, 409, 'VM_NAME_AMBIGUOUS'],
     [{ ...request, repository_id: 'repo-0' }, 404, 'REPO_NOT_FOUND'],
     [{ ...request, repository_id: 'repo-2' }, 409, 'REPO_DISABLED'],
+    [{ ...request, repository_id: 'repo-full' }, 409, 'REPO_CRITICAL'],
+    [{ ...request, repository_id: 'repo-away' }, 503, 'REPO_UNAVAILABLE'],
   ])('%j: %i %s', async (body, status, code) => {
     const answer = await api.call('POST', '/backups', { body })
     expect([answer.status, answer.body.error_code]).toEqual([status, code])

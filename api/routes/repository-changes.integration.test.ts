@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { HoldfastError } from '../../domain/errors.ts'
 import { sealCredentials, unsealCredentials } from '../../security/sealed-credentials.ts'
-import type { Operations } from '../../temporal/operations.ts'
+import type { ChangeRepositoryRequest, Operations } from '../../temporal/operations.ts'
 import { createTestApi } from '../../test/api-app.ts'
 import type { TestApi } from '../../test/api-app.ts'
 import { insertRepository } from '../../test/catalog-rows.ts'
@@ -30,7 +30,8 @@ beforeEach(async () => {
 })
 
 const changeTo = (body: object, id = 'repo-s') => api.call('PATCH', `/repositories/${id}`, { body })
-const asked = () => api.operations.calls.map(({ verb, args: [first] }) => ({ verb, ...(first as object) }))
+const asked = () =>
+  api.operations.calls.map(({ verb, args: [first] }) => ({ verb, ...(first as Partial<ChangeRepositoryRequest>) }))
 const credentials = async () => (await api.catalog.selectFrom('sealed_credentials').select('id').execute()).map(({ id }) => id)
 
 function refusing(verb: keyof Operations, code: 'REPO_BUSY' | 'REPO_IN_USE' | 'CONNECTION_FAILED', details = {}): void {
@@ -133,9 +134,9 @@ describe('a new place', () => {
   test('with a new password: sealed before it travels, and shown nowhere', async () => {
     const { status, body } = await changeTo({ config: { password: `${canary}-2` } })
     expect(status).toBe(200)
-    const [change] = asked() as [{ place: { credentialsId: string } }]
-    expect(change.place.credentialsId).not.toBe(credentialsId)
-    expect(await unsealCredentials(api.catalog, api.keysFolder, change.place.credentialsId)).toEqual({ password: `${canary}-2` })
+    const sealed = asked()[0]?.place?.credentialsId ?? ''
+    expect(sealed).not.toBe(credentialsId)
+    expect(await unsealCredentials(api.catalog, api.keysFolder, sealed)).toEqual({ password: `${canary}-2` })
     const events = await api.call('GET', '/audit?subject_id=repo-s&limit=1')
     expect(events.body).toMatchObject({ events: [{ action: 'repository.change', details: { config: { password: 'given' } } }] })
     for (const text of [JSON.stringify([body, asked(), events.body]), ...api.logs]) expect(text).not.toContain(canary)

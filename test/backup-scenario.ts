@@ -32,8 +32,12 @@ export interface Scenario {
   reached(backupId: string, processedBytes: number): Promise<void>
 }
 
-/** A VM of image files, filled with what does not compress, and a repository; registers both. */
-export async function createScenario(holdfast: HoldfastProcesses, diskSizesBytes: number[]): Promise<Scenario> {
+/** A VM of image files, filled with what does not compress, and a repository, in the home folder unless a place is given; registers both. */
+export async function createScenario(
+  holdfast: HoldfastProcesses,
+  diskSizesBytes: number[],
+  repositoryPath?: string,
+): Promise<Scenario> {
   const { operations, home } = holdfast
   const unique = randomBytes(4).toString('hex')
   const vm = { vmContextId: `ctx-${unique}`, vmName: `vm-${unique}` }
@@ -42,18 +46,18 @@ export async function createScenario(holdfast: HoldfastProcesses, diskSizesBytes
   const disks = images.map((path, index) => ({ key: `disk-${index}`, label: `disk ${index}`, format: 'raw', path }))
   const registration = { sourceType: 'disk-image', hostId: 'local', config: { disks } } as const
   await operations.registerVm({ contextId: vm.vmContextId, vmName: vm.vmName, ...registration })
-  const repository = await registerRepository(holdfast)
+  const repository = await registerRepository(holdfast, repositoryPath)
   return { ...vm, ...repository, images, ...stepsOf(holdfast, { ...vm, ...repository }) }
 }
 
-/** A local repository in the home folder. */
-export async function registerRepository({
-  operations,
-  home,
-}: HoldfastProcesses): Promise<Pick<Scenario, 'repositoryId' | 'repositoryPath'>> {
+/** A local repository, in the home folder unless a place is given. */
+export async function registerRepository(
+  { operations, home }: HoldfastProcesses,
+  path?: string,
+): Promise<Pick<Scenario, 'repositoryId' | 'repositoryPath'>> {
   const repositoryId = `repo-${randomBytes(4).toString('hex')}`
-  const repositoryPath = join(home, repositoryId)
-  await mkdir(repositoryPath)
+  const repositoryPath = path ?? join(home, repositoryId)
+  await mkdir(repositoryPath, { recursive: true })
   const place = { type: 'local', hostId: 'local', config: { path: repositoryPath } } as const
   await operations.registerRepository({ repositoryId, name: repositoryId, ...place })
   return { repositoryId, repositoryPath }

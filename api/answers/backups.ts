@@ -52,6 +52,7 @@ function backupFields(job: BackupJob, processed: number): Omit<ListedBackupAnswe
     full_reason_detail: job.full_reason_detail,
     parent_backup_id: job.parent_backup_id,
     status: job.status,
+    parked: parkedAnswer(job),
     bytes_transferred: job.bytes_transferred,
     processed_bytes: processed,
     total_bytes: job.total_bytes,
@@ -71,6 +72,11 @@ function backupFields(job: BackupJob, processed: number): Omit<ListedBackupAnswe
     started_at: timeOrNull(job.started_at),
     completed_at: timeOrNull(job.completed_at),
   }
+}
+
+function parkedAnswer(job: BackupJob): ListedBackupAnswer['parked'] {
+  const { parked_reason: reason, parked_at: since, parked_message: message } = job
+  return reason === null || since === null ? null : { reason, since: since.toISOString(), message: message ?? '' }
 }
 
 function diskAnswer(disk: BackupDisk, job: BackupJob, now: Date): BackupDetailAnswer['disks'][number] {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { parkBackup, unparkBackup } from '../../db/queries/parking.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { ErrorCode, JsonObject } from '../../domain/errors.ts'
 import { isBackupId } from '../../domain/ids.ts'
@@ -229,6 +230,19 @@ describe('one backup', () => {
       ],
     }
     expect(body).toMatchObject({ success: true, ...expected, backup: { id: 'backup-4', ...expected } })
+  })
+
+  test('one that is parked still runs, and says why it waits and since when', async () => {
+    const message = 'The repository is full.'
+    await parkBackup(api.catalog, { backupId: 'backup-4', diskIndex: 0, reason: 'repository_full', message })
+    const parked = { reason: 'repository_full', since: expect.stringMatching(/Z$/), message }
+    const { body } = await api.call('GET', '/backups/backup-4')
+    expect(body).toMatchObject({ status: 'running', parked, backup: { parked } })
+    const list = await api.call<BackupList>('GET', '/backups')
+    expect(list.body.backups[0]).toMatchObject({ id: 'backup-4', parked })
+    expect(list.body.backups[1]).toMatchObject({ parked: null })
+    await unparkBackup(api.catalog, { backupId: 'backup-4', diskIndex: 0 })
+    expect((await api.call('GET', '/backups/backup-4')).body).toMatchObject({ status: 'running', parked: null })
   })
 
   test('a mover that has fallen silent has no rate and no ETA', async () => {

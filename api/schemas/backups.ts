@@ -1,6 +1,6 @@
 /** Backups: starting, watching and ending them. */
 import { z } from '@hono/zod-openapi'
-import { backupStates, fullReasons, warningCodes } from '../../domain/backup.ts'
+import { backupStates, fullReasons, parkedReasons, warningCodes } from '../../domain/backup.ts'
 import {
   errorCodeOrNull,
   id,
@@ -106,6 +106,13 @@ export const backupListQuery = z.strictObject({
   to: timeWithZone.optional().openapi({ description: 'Created before' }),
 })
 
+const parked = z
+  .strictObject({ reason: z.enum(parkedReasons), since: time, message: z.string() })
+  .nullable()
+  .openapi({
+    description: 'While a running backup waits for room in its repository, or for the repository itself; it goes on by itself',
+  })
+
 /** What a list and a detail both say of a backup. */
 const backupFields = {
   id: z.string(),
@@ -122,6 +129,7 @@ const backupFields = {
   full_reason_detail: z.string().nullable(),
   parent_backup_id: z.string().nullable(),
   status: backupState,
+  parked,
   bytes_transferred: sizeBytes.openapi({ description: 'Written to the repository so far, before compression' }),
   processed_bytes: sizeBytes.openapi({ description: 'Dealt with so far: copied, known zero or unchanged' }),
   total_bytes: sizeBytes.openapi({ description: 'All disks, as the guest sees them' }),

@@ -15,7 +15,6 @@ import { eventCount, recordHistory } from '../test/recorded-histories.ts'
 import { requireTool } from '../test/requires.ts'
 import {
   backupDiskWorkflowId,
-  registerRepositoryWorkflowId,
   registerVmWorkflowId,
   restoreWorkflowId,
   verifyWorkflowId,
@@ -48,22 +47,6 @@ describe('histories', () => {
 
   test('of registering', async () => {
     await record('register-vm', registerVmWorkflowId(vm.vmContextId))
-    await record('register-repository', registerRepositoryWorkflowId(vm.repositoryId))
-    const config = { path: vm.repositoryPath }
-    const request = { repositoryId: vm.repositoryId, name: 'x', type: 'local' as const, hostId: 'local', config }
-    expect((await holdfast.operations.testRepository(request)).storage.writable).toBe(true)
-    const tests = async (): Promise<string[]> => {
-      const ids: string[] = []
-      for await (const { workflowId } of holdfast.client.workflow.list({ query: 'WorkflowType = "testRepository"' }))
-        ids.push(workflowId)
-      return ids
-    }
-    // The list of workflows follows a moment later.
-    await expect.poll(tests).toHaveLength(1)
-    for (const workflowId of await tests()) await record('test-repository', workflowId)
-    const twice = { ...request, repositoryId: 'repo-twice' }
-    await failureOf(holdfast.operations.registerRepository(twice))
-    await record('register-repository-refused', registerRepositoryWorkflowId('repo-twice'))
   })
 
   test('of a full and an incremental', async () => {

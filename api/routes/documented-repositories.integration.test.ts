@@ -71,7 +71,7 @@ function shapeOf(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(shapeOf)
   if (typeof value === 'object' && value !== null)
     return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, shapeOf(part)]))
-  const [kind] = [String, Number, Boolean].filter((constructor) => Object(value) instanceof constructor)
+  const kind = [String, Number, Boolean].find((constructor) => Object(value) instanceof constructor)
   return expect.any(kind)
 }
 

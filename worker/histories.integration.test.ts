@@ -46,6 +46,7 @@ describe('histories', () => {
   let incrementId: string
 
   test('of registering', async () => {
+    expect(vm.images).toHaveLength(2)
     await record('register-vm', registerVmWorkflowId(vm.vmContextId))
   })
 

@@ -1,6 +1,7 @@
 /** One process that works on one repository, from its start to its end. What it is asked is answered, by the process or by its end. */
+import { EventEmitter } from 'node:events'
 import { HoldfastError } from '../domain/errors.ts'
-import { fromPortable } from '../domain/portable-error.ts'
+import { fromPortable, type PortableError } from '../domain/portable-error.ts'
 import { startTool, unexpectedExit, type RunningTool } from '../tools/run-tool.ts'
 import type { FromProcess, ToProcess } from './process/messages.ts'
 import type { Input, Output, Verb, Watching } from './verbs.ts'
@@ -9,19 +10,14 @@ const PROGRAM = new URL('./process/main.ts', import.meta.url).pathname
 /** Calls to storage that hangs take one thread each, and others must still get through. */
 const THREADS = '32'
 
-interface Waiting {
-  resolve: (output: Output<Verb>) => void
-  reject: (error: unknown) => void
-  onProgress: (progress: unknown) => void
-}
-
 export class RepositoryProcess {
   readonly #tool: RunningTool
-  readonly #waiting = new Map<number, Waiting>()
+  /** What comes back, by the call's number: `done`, `failed`, `progress`. */
+  readonly #answers = new EventEmitter().setMaxListeners(0)
+  readonly #over = new AbortController()
   /** Settles when the process is gone. That can be long after it was killed. */
   readonly ended: Promise<void>
   #lastId = 0
-  #over: HoldfastError | null = null
 
   constructor(repositoryId: string, root: string) {
     this.#tool = startTool(process.execPath, [PROGRAM, repositoryId, root], {
@@ -30,8 +26,8 @@ export class RepositoryProcess {
       ownSession: true,
       env: { UV_THREADPOOL_SIZE: THREADS },
     })
-    this.#tool.messages?.onMessage((message) => this.#hear(message))
-    this.ended = this.#tool.exited.then(async () => this.#end(crashed(repositoryId, await unexpectedExit(this.#tool))))
+    this.#tool.messages?.incoming.on('message', (message: FromProcess) => this.#hear(message))
+    this.ended = this.#tool.exited.then(async () => this.#over.abort(crashed(repositoryId, await unexpectedExit(this.#tool))))
   }
 
   get pid(): number {
@@ -39,23 +35,30 @@ export class RepositoryProcess {
   }
 
   /** Rejects with the verb's own error, or `REPO_UNAVAILABLE` when the process ends first. An abort is passed on; whether it helps is for the caller to see. */
-  call<V extends Verb>(verb: V, input: Input<V>, { signal, onProgress }: Watching<V> = {}): Promise<Output<V>> {
-    if (this.#over) return Promise.reject(this.#over)
+  async call<V extends Verb>(verb: V, input: Input<V>, { signal, onProgress }: Watching<V> = {}): Promise<Output<V>> {
+    this.#over.signal.throwIfAborted()
     const id = ++this.#lastId
     const abort = (): void => this.#tell({ type: 'abort', id })
-    signal?.addEventListener('abort', abort, { once: true })
-    const answer = new Promise<Output<V>>((resolve, reject) => {
-      // What comes back under this number is the answer to this verb.
-      this.#waiting.set(id, { resolve, reject, onProgress: onProgress ?? nobodyListens } as Waiting)
-    })
-    this.#tell({ type: 'call', id, verb, input })
-    if (signal?.aborted) abort()
-    return answer.finally(() => signal?.removeEventListener('abort', abort))
+    const answers = this.#answers
+    try {
+      return await new Promise<Output<V>>((resolve, reject) => {
+        answers.once(`done ${id}`, resolve)
+        answers.once(`failed ${id}`, (failure: PortableError) => reject(fromPortable(failure)))
+        if (onProgress) answers.on(`progress ${id}`, onProgress)
+        this.#over.signal.addEventListener('abort', () => reject(this.#over.signal.reason), { once: true })
+        signal?.addEventListener('abort', abort, { once: true })
+        this.#tell({ type: 'call', id, verb, input })
+        if (signal?.aborted) abort()
+      })
+    } finally {
+      signal?.removeEventListener('abort', abort)
+      for (const kind of ['done', 'failed', 'progress']) answers.removeAllListeners(`${kind} ${id}`)
+    }
   }
 
   /** Everything that waits gets `reason` at once. Returns at once, too: {@link ended} tells when it is gone. Idempotent. */
   kill(reason: HoldfastError): void {
-    this.#end(reason)
+    this.#over.abort(reason)
     void this.#tool.stop(0)
   }
 
@@ -63,27 +66,11 @@ export class RepositoryProcess {
     this.#tool.messages?.send(message)
   }
 
-  #hear(received: unknown): void {
-    const message = received as FromProcess
-    if (message.type === 'ready') return
-    const waiting = this.#waiting.get(message.id)
-    if (message.type === 'progress') waiting?.onProgress(message.progress)
-    else {
-      this.#waiting.delete(message.id)
-      if (message.type === 'done') waiting?.resolve(message.output)
-      else waiting?.reject(fromPortable(message.failure))
-    }
+  #hear(message: FromProcess): void {
+    if (message.type === 'done') this.#answers.emit(`done ${message.id}`, message.output)
+    if (message.type === 'failed') this.#answers.emit(`failed ${message.id}`, message.failure)
+    if (message.type === 'progress') this.#answers.emit(`progress ${message.id}`, message.progress)
   }
-
-  #end(reason: HoldfastError): void {
-    this.#over ??= reason
-    for (const { reject } of this.#waiting.values()) reject(this.#over)
-    this.#waiting.clear()
-  }
-}
-
-function nobodyListens(): void {
-  // Progress is told whether or not somebody wants to know.
 }
 
 function crashed(repositoryId: string, cause: HoldfastError): HoldfastError {

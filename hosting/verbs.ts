@@ -3,6 +3,7 @@ import type { RestoreProgress } from '../disks/restore.ts'
 import type { TransferProgress } from '../disks/transfer.ts'
 import type { Progress } from '../domain/progress.ts'
 import type { RepositoryRecord } from '../domain/repository-place.ts'
+import type { StorageInfo } from '../domain/storage.ts'
 import type { Repository } from '../repositories/repository.ts'
 import type { DiskWork, HostedRepository, Watched } from './hosted-repository.ts'
 
@@ -12,7 +13,8 @@ type AllVerbs = AsyncMethods<Repository> & DiskWork
 export type Verb = keyof AllVerbs
 /** Takes as long as it takes: it can be cancelled and tells how far it is. */
 export type LongVerb = keyof ProgressOf
-export type ShortVerb = Exclude<Verb, LongVerb>
+/** `storage` apart: it is what tells whether the others are worth trying. */
+export type ShortVerb = Exclude<Verb, LongVerb | 'storage'>
 export type Output<V extends Verb> = Awaited<ReturnType<AllVerbs[V]>>
 export type Input<V extends Verb> = V extends LongVerb ? [Parameters<AllVerbs[V]>[0]] : Parameters<AllVerbs[V]>
 
@@ -26,6 +28,7 @@ export type Watching<V extends Verb> = Watched<V extends LongVerb ? ProgressOf[V
 
 /** Whoever has verbs run: this process, or another one. */
 export interface VerbRunner {
+  storage(): Promise<StorageInfo>
   short<V extends ShortVerb>(verb: V, input: Input<V>): Promise<Output<V>>
   long<V extends LongVerb>(verb: V, input: Input<V>, watching: Watching<V>): Promise<Output<V>>
 }
@@ -43,7 +46,7 @@ export function repositoryRunBy(
     initialize: () => runner.short('initialize', []),
     readIdentity: () => runner.short('readIdentity', []),
     clear: () => runner.short('clear', []),
-    storage: () => runner.short('storage', []),
+    storage: () => runner.storage(),
     createBackup: (...input) => runner.short('createBackup', input),
     publishBackup: (...input) => runner.short('publishBackup', input),
     discardBackup: (...input) => runner.short('discardBackup', input),

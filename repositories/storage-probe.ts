@@ -40,11 +40,16 @@ export async function probeStorage(root: string): Promise<StorageInfo> {
 }
 
 function startProbe(root: string): Promise<StorageInfo> {
-  const probe = onFiles(root, 'read the free space', () => measure(root)).finally(() => pending.delete(root))
+  const probe = measureStorage(root).finally(() => pending.delete(root))
   pending.set(root, probe)
   // Whoever waited may have left at the deadline: the late answer is nobody's unhandled rejection.
   probe.catch(() => {})
   return probe
+}
+
+/** The same without a time limit, for a process that may hang. */
+export function measureStorage(root: string): Promise<StorageInfo> {
+  return onFiles(root, 'read the free space', () => measure(root))
 }
 
 async function measure(root: string): Promise<StorageInfo> {

@@ -2,12 +2,14 @@
  * Shares that need no server: "mounting" `anything:<folder>` binds the folder, which another process shows by FUSE, to the mount point. As with a real
  * server, what is behind it outlives who mounted it. mount(2) itself asks nothing of the file system, so that it works while that hangs.
  */
-import { readFile } from 'node:fs/promises'
 import { HoldfastError } from '../domain/errors.ts'
 import type { Mounter } from '../repositories/share-mounts.ts'
+import { mountAt, readMountInfo } from '../tools/mount-info.ts'
 import { runTool } from '../tools/run-tool.ts'
 
 const TIMEOUT_MS = 10_000
+/** As `fault-file-system.py` calls itself, with its folder as source. */
+const FILE_SYSTEM = 'fuse.holdfast-test'
 
 export const boundShares: Mounter = {
   async mount({ source }, mountPoint, { signal }) {
@@ -30,10 +32,9 @@ export const boundShares: Mounter = {
   },
 
   async mounted(mountPoint) {
-    const lines = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n')
-    const line = lines.findLast((candidate) => candidate.split(' ')[4] === mountPoint)
-    if (line === undefined) return null
-    const [fileSystem = '', source = ''] = line.slice(line.indexOf(' - ') + 3).split(' ')
-    return { fileSystem, source }
+    const entry = mountAt(await readMountInfo(), mountPoint)
+    if (entry === null) return null
+    // What it shows is taken for a server of this name.
+    return entry.fileSystem === FILE_SYSTEM ? { fileSystem: 'nfs', source: `test:${entry.source}` } : entry
   },
 }

@@ -207,7 +207,7 @@ def main():
     mfusepy.FUSE(
         with_faults(Passing(folder), faults), mount_point, foreground=True, allow_other=True, default_permissions=True,
         direct_io=True, attr_timeout=0, entry_timeout=0, negative_timeout=0, max_threads=64,
-        hard_remove=True, use_ino=True, fsname='fault', subtype='holdfast-test',
+        hard_remove=True, use_ino=True, fsname=mount_point, subtype='holdfast-test',
     )
 
 

@@ -92,7 +92,7 @@ function inputsOf({ input, secret }: RunToolOptions): ToolInputs {
   }
 }
 
-/** Any number, of which execa's types know the single digits. */
+/** Any number behind the standard streams; execa's types know single digits only. */
 type HeldDescriptor = 3
 const heldByPrograms: HeldDescriptor[] = []
 
@@ -101,7 +101,11 @@ const heldByPrograms: HeldDescriptor[] = []
  * started: storage that hangs keeps a program alive after its parent, even after SIGKILL.
  */
 export function letProgramsHold(fileDescriptor: number): void {
-  heldByPrograms.push(fileDescriptor as HeldDescriptor)
+  if (isHeldDescriptor(fileDescriptor)) heldByPrograms.push(fileDescriptor)
+}
+
+function isHeldDescriptor(fileDescriptor: number): fileDescriptor is HeldDescriptor {
+  return fileDescriptor > 2
 }
 
 export interface StartToolOptions {
@@ -152,7 +156,8 @@ export interface RunningTool {
 export interface ToolMessages {
   /** What is sent to a program that has ended is lost. */
   send(message: object): void
-  onMessage(listener: (message: unknown) => void): void
+  /** Emits `message`. */
+  readonly incoming: EventEmitter
 }
 
 /**
@@ -205,7 +210,7 @@ export function startTool(program: string, args: readonly string[], options: Sta
 function messagesOf(child: ChildProcess): ToolMessages {
   return {
     send: (message) => void (child.connected && child.send(message, () => undefined)),
-    onMessage: (listener) => void child.on('message', listener),
+    incoming: child,
   }
 }
 

@@ -92,6 +92,20 @@ describe('where a local repository may lie', () => {
     },
   )
 
+  it('says which repository is there already, and of which Holdfast', async () => {
+    const file = join(folder, 'holdfast-repository.json')
+    await new LocalRepository('repo-a', folder).initialize()
+    await expect(new LocalRepository('repo-b', folder).initialize()).rejects.toMatchObject({
+      code: 'REPO_INVALID',
+      message: expect.stringMatching(/is repository "repo-a" already.*another installation/),
+      details: { found_repository_id: 'repo-a' },
+    })
+    await writeFile(file, '{"id":"repo-a","format_version":2,"created_at":"x"}')
+    await expect(new LocalRepository('repo-a', folder).initialize()).rejects.toThrow(/of a newer Holdfast/)
+    await writeFile(file, '{"version":1}')
+    await expect(new LocalRepository('repo-a', folder).initialize()).rejects.toThrow(/was not written by Holdfast/)
+  })
+
   it('belongs to one of two that initialize at the same instant', async () => {
     const attempts = ['repo-a', 'repo-b', 'repo-c'].map((id) => new LocalRepository(id, folder).initialize())
     const outcomes = await Promise.allSettled(attempts)

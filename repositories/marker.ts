@@ -21,9 +21,11 @@ export async function initializeRoot(root: string, id: string): Promise<void> {
     // A link may lead into a system folder that the path itself does not show.
     checkRoot(await realpath(root))
     if ((await readMarkerId(root)) === null) await adopt(root, id)
+    const found = await readMarkerId(root)
+    if (found !== null && found !== id) throw belongsToAnother(root, id, found)
   })
   await checkMarker(root, id)
-  await onFiles(root, 'prepare the folder', () => mkdir(vmsFolder(root), { recursive: true, mode: 0o700 }))
+  await onFiles(root, 'prepare the folder', () => makeVmsFolder(root))
 }
 
 /**
@@ -67,11 +69,16 @@ export async function readMarkerId(root: string): Promise<string | null> {
 
 function markerIdIn(text: string, root: string): string {
   const parsed = marker.safeParse(jsonOrNull(text))
-  if (!parsed.success) throw invalid(root, `its ${MARKER_FILE} is damaged`)
-  if (parsed.data.format_version !== FORMAT_VERSION) {
-    throw invalid(root, `its format version is ${parsed.data.format_version}, this Holdfast knows ${FORMAT_VERSION}`)
+  if (!parsed.success) throw invalid(root, `its ${MARKER_FILE} is damaged, or was not written by Holdfast`)
+  const { id, format_version: version } = parsed.data
+  if (version > FORMAT_VERSION) {
+    throw invalid(
+      root,
+      `it is repository "${id}" in format ${version}, of a newer Holdfast; this one knows ${FORMAT_VERSION}. Update this Holdfast`,
+    )
   }
-  return parsed.data.id
+  if (version < FORMAT_VERSION) throw invalid(root, `its format ${version} is none that Holdfast ever wrote`)
+  return id
 }
 
 function jsonOrNull(text: string): unknown {
@@ -86,12 +93,12 @@ function jsonOrNull(text: string): unknown {
 /** Makes an empty folder ours: the marker appears whole or not at all, and never over another's. */
 async function adopt(root: string, id: string): Promise<void> {
   await refuseForeignFiles(root)
-  await mkdir(vmsFolder(root), { recursive: true, mode: 0o700 })
+  await makeVmsFolder(root)
   const temporary = join(root, `${TEMPORARY_PREFIX}${randomBytes(6).toString('hex')}`)
   const content = { id, format_version: FORMAT_VERSION, created_at: new Date().toISOString() }
   await writeDurably(temporary, `${JSON.stringify(content, null, 2)}\n`)
   try {
-    await link(temporary, join(root, MARKER_FILE))
+    await linkOrCopy(temporary, join(root, MARKER_FILE))
   } catch (error) {
     // Another process was first; whose it is now is read next.
     if (errnoOf(error) !== 'EEXIST') throw error
@@ -99,6 +106,25 @@ async function adopt(root: string, id: string): Promise<void> {
     await rm(temporary, { force: true })
   }
   await syncFolder(root)
+}
+
+/** Not `recursive`: on a read-only file system that says ENOENT. */
+async function makeVmsFolder(root: string): Promise<void> {
+  try {
+    await mkdir(vmsFolder(root), { mode: 0o700 })
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') throw error
+  }
+}
+
+/** Some shares have no hard links (a disk with FAT behind a NAS): there the marker appears under its name at once, still never over another's. */
+async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to)
+  } catch (error) {
+    if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(errnoOf(error) ?? '')) throw error
+    await writeDurably(to, await readFile(from, 'utf8'))
+  }
 }
 
 async function refuseForeignFiles(root: string): Promise<void> {
@@ -118,6 +144,16 @@ async function refuseForeignFiles(root: string): Promise<void> {
 
 async function isEmptyFolder(path: string): Promise<boolean> {
   return (await lstat(path)).isDirectory() && (await readdir(path)).length === 0
+}
+
+/** For who registers; who uses it reads {@link checkMarker}. */
+function belongsToAnother(root: string, id: string, found: string): HoldfastError {
+  return new HoldfastError(
+    'REPO_INVALID',
+    `${root} is repository "${found}" already. If that one is registered, use it under its own name. Otherwise it belongs to another installation of ` +
+      `Holdfast: nothing of it was changed. Give this repository an empty folder or share of its own.`,
+    { details: { path: root, repository_id: id, found_repository_id: found } },
+  )
 }
 
 function invalid(root: string, reason: string): HoldfastError {

@@ -75,10 +75,14 @@ const programs: Record<string, string[]> = {
   'libvirt-daemon': ['libvirtd'],
   'qemu-system-x86': ['qemu-system-x86_64'],
   'openssh-server': ['sshd'],
+  'nfs-common': ['mount.nfs'],
+  'cifs-utils': ['mount.cifs'],
+  'nfs-kernel-server': ['rpc.nfsd', 'rpc.mountd', 'exportfs'],
+  samba: ['smbd'],
   virtnbdbackup: ['virtnbdbackup', 'virtnbdrestore'],
 }
 /** Programs of packages that a listed one depends on. */
-const throughDependency: Record<string, string> = { python3: 'python3-venv' }
+const throughDependency: Record<string, string> = { python3: 'python3-venv', smbpasswd: 'samba' }
 /** Names that tests start because no such program exists. */
 const missingOnPurpose = new Set(['no-such-program'])
 

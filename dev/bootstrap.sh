@@ -18,15 +18,17 @@ cd "$(dirname "$0")/.."
 
 # mariadb-server-core is the server without the system service: nothing is started or enabled on this machine.
 # mariadb-client-core has my_print_defaults, which mariadb-install-db calls; qemu-system-common has qemu-storage-daemon.
-packages='qemu-utils qemu-system-common nbdkit libnbd-bin mariadb-server-core mariadb-client-core python3-venv util-linux openssl e2fsprogs fdisk kmod libvirt-clients openssh-client'
+# nfs-common and cifs-utils mount shares; the first brings rpcbind, which NFS 4 does not need: see apt_install.
+packages='qemu-utils qemu-system-common nbdkit libnbd-bin mariadb-server-core mariadb-client-core python3-venv util-linux openssl e2fsprogs fdisk kmod libvirt-clients openssh-client nfs-common cifs-utils'
 
 # What reads the files of a backup: a kernel that runs as a process, and the programs of its user space. Debian has that kernel for x86 only; elsewhere
 # restore mounts need a driver of the host's own kernel.
 reader_packages='user-mode-linux bubblewrap busybox-static lvm2 mdadm ntfs-3g exfat-fuse'
 [ "$(uname -m)" != x86_64 ] || packages="$packages $reader_packages"
 
-# libvirt-daemon is libvirtd without the system service. openssh-server brings one, which is neither started nor enabled: see apt_install.
-test_packages='fuse3 udftools cryptsetup-bin thin-provisioning-tools dosfstools mtools exfatprogs btrfs-progs xfsprogs libvirt-daemon qemu-system-x86 openssh-server'
+# libvirt-daemon is libvirtd without the system service. openssh-server, nfs-kernel-server and samba bring some, which are neither started nor
+# enabled: see apt_install.
+test_packages='fuse3 udftools cryptsetup-bin thin-provisioning-tools dosfstools mtools exfatprogs btrfs-progs xfsprogs libvirt-daemon qemu-system-x86 openssh-server nfs-kernel-server samba'
 bench_packages='libvirt-daemon qemu-system-x86 virtnbdbackup'
 
 # Unpacked, never installed: a kernel's scripts would change how this machine starts, and the agent is for guests only.
@@ -176,11 +178,24 @@ without_starting_services() {
 }
 
 apt_install() {
+  had_rpcbind=$(dpkg-query -W -f '${db:Status-Status}' rpcbind 2>/dev/null || true)
   # An installation that was interrupted earlier would make apt-get refuse.
   without_starting_services dpkg --configure -a && apt-get update || return
   without_starting_services env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" || return
-  # The tests start an sshd of their own; the machine's must not come up with its next start because of them.
-  case " $* " in *' openssh-server '*) update-rc.d ssh disable ;; esac
+  # The tests start servers of their own; those of the machine must not come up with its next start because of us. Nor must what was only brought along.
+  case " $* " in *' openssh-server '*) keep_down ssh ;; esac
+  case " $* " in *' nfs-kernel-server '*) keep_down nfs-kernel-server ;; esac
+  case " $* " in *' samba '*) keep_down smbd nmbd samba-ad-dc ;; esac
+  if [ "$had_rpcbind" != installed ] && [ -e /etc/init.d/rpcbind ]; then keep_down rpcbind rpcbind.socket; fi
+}
+
+keep_down() {
+  for service in "$@"; do
+    case "$service" in
+      *.socket) if command -v systemctl >/dev/null; then systemctl disable "$service"; fi ;;
+      *) update-rc.d "$service" disable ;;
+    esac
+  done
 }
 
 install_packages() {

@@ -32,8 +32,8 @@ export class ShareDesk {
   readonly #turns = new Map<string, Promise<unknown>>()
   /** What a repository is being mounted as, for those who want just that. */
   readonly #flights = new Map<string, { share: string; mounting: Promise<void> }>()
-  /** How we mounted it: the kernel's list does not tell all options. */
-  readonly #mountedAs = new Map<string, string>()
+  /** What we mounted, and as what the kernel's list has it: that does not tell all options. */
+  readonly #mountedAs = new Map<string, { share: string; found: MountedShare }>()
   readonly #failures = new Map<string, string>()
 
   constructor(options: ShareDeskOptions) {
@@ -109,8 +109,9 @@ export class ShareDesk {
       const { credentialsId, ...open } = share
       const password = credentialsId === null ? null : await passwordOf(credentialsId)
       await mounter.mount({ ...open, password }, root, { signal: undefined })
-      if (!isSame(await mounter.mounted(root), share)) throw notThere(share)
-      this.#mountedAs.set(id, asText(share))
+      const found = await mounter.mounted(root)
+      if (found === null) throw notThere(share)
+      this.#mountedAs.set(id, { share: asText(share), found })
       this.#failures.delete(id)
     } catch (error) {
       this.#failures.set(id, error instanceof Error ? error.message : String(error))
@@ -122,9 +123,11 @@ export class ShareDesk {
   async #makeRoom(id: string, root: string, share: SealedShare): Promise<boolean> {
     const found = await this.#options.mounter.mounted(root)
     if (found === null) return true
-    const mountedAs = this.#mountedAs.get(id)
+    const ours = this.#mountedAs.get(id)
+    const isOurs = ours !== undefined && isSame(found, ours.found)
+    if (isOurs && ours.share === asText(share)) return false
     const sameShare = isSame(found, share)
-    if (sameShare && (mountedAs === undefined || mountedAs === asText(share))) return false
+    if (sameShare && !isOurs) return false
     try {
       await this.#takeAway(id, root, false)
       return true
@@ -199,9 +202,9 @@ function asText(share: SealedShare): string {
 }
 
 /** `nfs` shows as `nfs4`; a slash at the end comes and goes. */
-function isSame(found: MountedShare | null, share: SealedShare): boolean {
+function isSame(found: MountedShare, share: MountedShare): boolean {
   const plain = (source: string): string => source.replace(/(?<=[^:/])\/+$/, '')
-  return found !== null && found.fileSystem.startsWith(share.fileSystem) && plain(found.source) === plain(share.source)
+  return found.fileSystem.startsWith(share.fileSystem) && plain(found.source) === plain(share.source)
 }
 
 function unlessExists(error: NodeJS.ErrnoException): void {

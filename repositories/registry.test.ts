@@ -32,6 +32,7 @@ describe('the place of a repository', () => {
   it('on SMB gives up by itself, and its files are for us alone', () => {
     expect(cifs().options).toEqual(
       ['guest', 'nosuid', 'nodev', 'noexec', 'noatime', 'soft', 'echo_interval=10', 'nobrl', 'vers=3.1.1'].concat([
+        'iocharset=utf8',
         'file_mode=0600',
         'dir_mode=0700',
       ]),

@@ -1,10 +1,10 @@
 /** Catalog steps of repositories. */
 import type { Catalog } from '../db/client.ts'
-import { updateStorage } from '../db/queries/registration.ts'
 import { findRepository, requireRepository } from '../db/queries/repositories.ts'
 import type { BackupRepository } from '../db/queries/repositories.ts'
 import { checkRepositoryIsNew } from '../db/queries/repository-conflicts.ts'
 import { checkDeletable, deleteRepository, insertRepository, updateRepository } from '../db/queries/repository-records.ts'
+import { recordLook } from '../db/queries/repository-health.ts'
 import { checkRepositoryUnused } from '../db/queries/repository-uses.ts'
 import type { Enforcement } from '../domain/immutability.ts'
 import type { StorageInfo } from '../domain/storage.ts'
@@ -59,10 +59,11 @@ export function createRepositoryRecordActivities({ catalog }: { catalog: Catalog
       ...repository
     }: RegisterRepositoryRequest & { findings: RepositoryFindings }): Promise<void> {
       await insertRepository(catalog, repository, findings)
+      await noteFound(catalog, repository.repositoryId, findings.storage)
     },
 
     async recordStorage({ repositoryId, storage }: { repositoryId: string; storage: StorageInfo }): Promise<void> {
-      await updateStorage(catalog, repositoryId, storage)
+      await noteFound(catalog, repositoryId, storage)
     },
 
     async isRegistered(repositoryId: string): Promise<boolean> {
@@ -100,6 +101,11 @@ export function createRepositoryRecordActivities({ catalog }: { catalog: Catalog
       await deleteRepository(catalog, repositoryId)
     },
   })
+}
+
+/** How it is, is known from the first moment, and not only when the monitor comes by. */
+async function noteFound(catalog: Catalog, repositoryId: string, storage: StorageInfo): Promise<void> {
+  await recordLook(catalog, repositoryId, { reached: true, storage, latencyMs: null })
 }
 
 function requestOf(row: BackupRepository): RepositoryRequest {

@@ -23,7 +23,8 @@ export const DEFAULT_THRESHOLDS: Thresholds = { warningPercent: 90, criticalPerc
 
 /** What one look found. Unreachable is a result, not a failure. */
 export type StorageLook =
-  | { reached: true; storage: StorageInfo; latencyMs: number }
+  // `latencyMs` is `null` where nobody took the time.
+  | { reached: true; storage: StorageInfo; latencyMs: number | null }
   | { reached: false; code: string; message: string; latencyMs: number }
 
 /** Alerts that are about the state of a repository's storage, and are opened and resolved by looks alone. */

@@ -3,10 +3,8 @@ import type { Transaction } from 'kysely'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { JsonObject } from '../../domain/errors.ts'
 import type { SourceType } from '../../domain/backup.ts'
-import type { StorageInfo } from '../../domain/storage.ts'
 import type { Catalog } from '../client.ts'
 import type { Database } from '../schema.ts'
-import { storageColumns } from './repository-records.ts'
 import { findVmContext } from './vm-contexts.ts'
 import type { VmDisk } from './vm-contexts.ts'
 
@@ -99,11 +97,6 @@ export async function replaceVmDisks(
 ): Promise<void> {
   await transaction.deleteFrom('vm_disks').where('vm_context_id', '=', contextId).execute()
   await insertVmDisks(transaction, contextId, disks)
-}
-
-/** What a look at the repository's storage found. Does nothing when it is not registered. */
-export async function updateStorage(catalog: Catalog, repositoryId: string, storage: StorageInfo): Promise<void> {
-  await catalog.updateTable('backup_repositories').set(storageColumns(storage)).where('id', '=', repositoryId).execute()
 }
 
 /** Ids of every repository that the mover of this host serves. */

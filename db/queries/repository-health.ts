@@ -104,7 +104,7 @@ function findings(look: StorageLook) {
     available_size_bytes: storage.availableBytes,
     total_inodes: storage.totalInodes,
     used_inodes: storage.usedInodes,
-    latency_ms: Math.round(latencyMs),
+    latency_ms: latencyMs === null ? null : Math.round(latencyMs),
   }
 }
 

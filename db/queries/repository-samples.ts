@@ -46,7 +46,7 @@ export async function insertSample(
       available_bytes: storage.availableBytes,
       used_inodes: storage.usedInodes,
       total_inodes: storage.totalInodes,
-      latency_ms: Math.round(latencyMs),
+      latency_ms: latencyMs === null ? null : Math.round(latencyMs),
       health,
     })
     .execute()

@@ -1,6 +1,7 @@
 /**
- * What the locker is asked, on its standard input, and what it answers, in one line on its standard output; both JSON. The locker is a
- * program of its own: it locks at any time, and unlocks only after the end that it recorded itself.
+ * What the locker is asked, on its standard input, and what it answers, in one line on its standard output; both JSON. The verb is its first
+ * argument, and a member of the request. The locker is a program of its own: it locks at any time, and unlocks only after the end that it
+ * recorded itself.
  */
 import type { ErrorCode, JsonObject } from './errors.ts'
 import type { Enforcement } from './immutability.ts'

@@ -18,6 +18,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { LockPlace } from '../domain/lock-protocol.ts'
 import { lockRecordName } from '../domain/repository-layout.ts'
+import { lockBriefly, lockEnded } from '../test/brief-lock.ts'
 import { failureOf } from '../test/failure.ts'
 import { requireTool } from '../test/requires.ts'
 import { createSmallExt4 } from '../test/small-ext4.ts'
@@ -100,10 +101,6 @@ async function lockedFiles({ folder }: Place): Promise<string[]> {
   return [...(await immutableAmong(folder, [...FILES, '.']))].sort()
 }
 
-async function ended(until: Date): Promise<void> {
-  await expect.poll(() => Date.now() > until.getTime(), { interval: 50 }).toBe(true)
-}
-
 describe('what is locked', () => {
   let place: Place
   const until = ahead(HOUR_MS)
@@ -175,9 +172,7 @@ describe('what is locked', () => {
 
 test('after its date it is unlocked once, and nothing of the lock is left', async () => {
   const place = await newBackup()
-  const until = ahead(1_500)
-  await lock(place, until)
-  await ended(until)
+  await lockEnded(await lockBriefly(place))
   expect(await locker.unlock(place)).toEqual({ unlocked: true })
   expect(await lockedFiles(place)).toEqual([])
   expect(existsSync(join(place.root, 'locks'))).toBe(false)
@@ -231,9 +226,8 @@ describe('a crash', () => {
 
   test('while unlocking leaves a lock that has ended: unlocking again completes it', async () => {
     const [inFlags, inRecords] = [await newBackup(), await newBackup()]
-    const until = ahead(2_500)
-    await Promise.all([lock(inFlags, until), lock(inRecords, until)])
-    await ended(until)
+    const [other, until] = await Promise.all([lockBriefly(inFlags), lockBriefly(inRecords)])
+    await Promise.all([lockEnded(other), lockEnded(until)])
     await chattr('-i', join(inFlags.folder, 'disk-0.qcow2'))
     expect(await locker.unlock(inFlags)).toEqual({ unlocked: true })
     expect(existsSync(recordsOf(inFlags))).toBe(false)
@@ -253,7 +247,7 @@ describe('is not led astray', () => {
     const place = await newBackup()
     await lock(place, ahead(HOUR_MS))
     await rename(join(place.root, 'locks'), join(place.root, 'elsewhere'))
-    for (const refusal of [await refusalOf(place, ahead(1_000)), (await failureOf(locker.unlock(place))).message]) {
+    for (const refusal of [await refusalOf(place, ahead(60_000)), (await failureOf(locker.unlock(place))).message]) {
       expect(refusal).toContain('the record that says until when is not there or not to be believed')
     }
     expect(await attest(place, ahead(0))).toEqual(['no record says until when it is locked'])
@@ -281,9 +275,7 @@ describe('is not led astray', () => {
     // The same names in a repository of the same id, locked for a moment.
     const twin = { ...decoy, backupId: place.backupId, folder: join(decoy.root, 'vms', vmFolder, place.backupId) }
     await rename(decoy.folder, twin.folder)
-    const until = ahead(1_500)
-    await lock(twin, until)
-    await ended(until)
+    await lockEnded(await lockBriefly(twin))
     await rename(join(decoy.root, 'vms', vmFolder), join(decoy.root, 'aside'))
     await rename(join(place.root, 'vms', vmFolder), join(decoy.root, 'vms', vmFolder))
     expect((await failureOf(locker.unlock(twin))).code).toBe('LOCK_FAILED')
@@ -428,6 +420,12 @@ describe('the probe', () => {
     expect(found).toEqual({ enforcedBy: 'none', reason: expect.stringMatching(/^chattr: Operation not permitted/) })
     expect(await readdir(root)).toEqual([])
   })
+})
+
+test('a service that is only given the request finds the verb in it', async () => {
+  const input = JSON.stringify({ verb: 'probe', root: ext4.path })
+  const { stdout } = await runTool(process.execPath, [join(import.meta.dirname, 'main.ts')], { input, timeoutMs: 30_000 })
+  expect(JSON.parse(stdout)).toEqual({ ok: true, answer: { enforcedBy: 'chattr', reason: null } })
 })
 
 test('a locker that says nothing, or does not end, is no answer', async () => {

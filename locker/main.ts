@@ -9,6 +9,7 @@ import type { LockerLine, LockerVerb } from '../domain/lock-protocol.ts'
 import { attest } from './attest.ts'
 import { lock } from './lock.ts'
 import { probe } from './probe.ts'
+import { objectIn } from './repository.ts'
 import { readBackupsRequest, readProbeRequest, readUnlockRequest } from './request.ts'
 import { unlock } from './unlock.ts'
 
@@ -19,11 +20,12 @@ const answers = {
   probe: (input: string) => probe(readProbeRequest(input)),
 } satisfies Record<LockerVerb, unknown>
 
-process.stdout.write(`${JSON.stringify(await run(process.argv[2]))}\n`)
+process.stdout.write(`${JSON.stringify(await run())}\n`)
 
-async function run(verb: string | undefined): Promise<LockerLine> {
+async function run(): Promise<LockerLine> {
   try {
-    return { ok: true, answer: await answers[verbOf(verb)](await standardInput()) }
+    const input = await standardInput()
+    return { ok: true, answer: await answers[verbOf(input)](input) }
   } catch (error) {
     const known = error instanceof HoldfastError ? error : internal(error)
     const { code, message, details, retryable } = known
@@ -31,10 +33,12 @@ async function run(verb: string | undefined): Promise<LockerLine> {
   }
 }
 
-function verbOf(text: string | undefined): LockerVerb {
-  const verb = lockerVerbs.find((candidate) => candidate === text)
+/** As an argument, or, for a service that is asked through a socket, in the request. */
+function verbOf(input: string): LockerVerb {
+  const asked = process.argv[2] ?? objectIn(input)['verb']
+  const verb = lockerVerbs.find((candidate) => candidate === asked)
   if (verb) return verb
-  throw new HoldfastError('INVALID_REQUEST', `The locker knows ${lockerVerbs.join(', ')}; it was asked for "${text ?? ''}".`)
+  throw new HoldfastError('INVALID_REQUEST', `The locker knows ${lockerVerbs.join(', ')}; it was asked for something else.`)
 }
 
 async function standardInput(): Promise<string> {

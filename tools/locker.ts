@@ -48,7 +48,7 @@ async function ask<Verb extends LockerVerb>(
 ): Promise<LockerCalls[Verb]['answer']> {
   const [program = '', ...first] = command
   const patience = new AbortController()
-  const running = runTool(program, [...first, verb], { timeoutMs: deadlineMs, input: JSON.stringify(request) })
+  const running = runTool(program, [...first, verb], { timeoutMs: deadlineMs, input: JSON.stringify({ verb, ...request }) })
   const gaveUp = delay(deadlineMs + KILLED_WITHIN_MS, null, { signal: patience.signal }).catch(() => null)
   try {
     const result = await Promise.race([running, gaveUp])

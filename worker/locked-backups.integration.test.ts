@@ -12,6 +12,7 @@ import { vmFolderName } from '../domain/ids.ts'
 import { LOCK_ATTESTATION_SCHEDULE_ID, attestLocksWorkflowId, vmChainWorkflowId } from '../temporal/workflow-ids.ts'
 import { createScenario, MIB } from '../test/backup-scenario.ts'
 import type { Scenario } from '../test/backup-scenario.ts'
+import { lockBriefly, lockEnded } from '../test/brief-lock.ts'
 import { failureOf } from '../test/failure.ts'
 import { createHoldfastProcesses } from '../test/holdfast-processes.ts'
 import type { HoldfastProcesses } from '../test/holdfast-processes.ts'
@@ -21,7 +22,6 @@ import { createSmallExt4 } from '../test/small-ext4.ts'
 import type { SmallExt4 } from '../test/small-ext4.ts'
 import { temporaryFolder } from '../test/temporary-folder.ts'
 import { immutableAmong } from '../tools/chattr.ts'
-import { createLocker } from '../tools/locker.ts'
 import { runTool } from '../tools/run-tool.ts'
 
 for (const program of ['qemu-nbd', 'chattr', 'lsattr', 'mkfs.ext4']) requireTool(program)
@@ -217,14 +217,10 @@ describe('the attestation', () => {
 test('after its date a backup is unlocked and deleted by the product itself', async () => {
   const short = await createScenario(holdfast, [MIB], join(ext4.path, 'short'))
   const { id: backupId } = await short.backUp()
-  // As a repository would lock it whose days are seconds.
-  const until = new Date(Date.now() + 5_000)
-  const backup = { vmFolder: vmFolderName(short.vmName, short.vmContextId), backupId, until: until.toISOString() }
   const { repositoryPath: root, repositoryId } = short
-  expect((await createLocker().lock({ root, repositoryId, backups: [backup] })).failed).toEqual([])
+  const until = await lockBriefly({ root, repositoryId, vmFolder: vmFolderName(short.vmName, short.vmContextId), backupId })
   await recordLocks(holdfast.catalog, [{ backupId, until }])
-  expect((await failureOf(holdfast.operations.deleteBackup(short.vmContextId, backupId))).code).toBe('IMMUTABLE_RETENTION_ACTIVE')
-  await expect.poll(() => Date.now() > until.getTime(), { interval: 100 }).toBe(true)
+  await lockEnded(until)
   await holdfast.operations.deleteBackup(short.vmContextId, backupId)
   expect(existsSync(short.folderOf(backupId))).toBe(false)
   expect(existsSync(join(root, 'locks'))).toBe(false)

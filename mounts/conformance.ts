@@ -1,14 +1,9 @@
 /**
- * What every driver must do with the disks of backups. A new member passes this suite: `describeDriver('kernel', …)`. It makes golden disks with
+ * What every driver must do with the disks of backups. A new member passes this suite: `describeDriver('kernel', …)`. It takes golden disks, made with
  * the tools that file systems come with, backs them up as Holdfast does, and compares what the driver reads with what was written.
  */
 import { afterAll, beforeAll, describe } from 'vitest'
-import { foreignDisk, noiseDisk } from '../test/golden-disks/foreign-disks.ts'
-import type { DiskRecipe } from '../test/golden-disks/golden-disk.ts'
-import { dirtyDisk, extremeDisk, gptDisk, mbrDisk, wholeDisk } from '../test/golden-disks/linux-disks.ts'
-import { makeGoldenDisks } from '../test/golden-disks/make.ts'
-import { thirdPartyDisk } from '../test/golden-disks/third-party-disk.ts'
-import { lvmDisk, raidDisk } from '../test/golden-disks/volume-manager-disks.ts'
+import { goldenRecipes, LEVELS, MANY, sharedGoldenDisks } from '../test/golden-disks/shared.ts'
 import { requireTool } from '../test/requires.ts'
 import { createTemporaryFolder } from '../test/temporary-folder.ts'
 import { benchOf, type Bench, type DriverSkills } from './conformance-bench.ts'
@@ -23,16 +18,12 @@ export interface DriverUnderTest {
   cleanUp(): Promise<void>
 }
 
-const MANY = 100_000
-const LEVELS = 10_000
 const MAKING_MS = 300_000
 
 /** Declares the suite. `makeDriver` is called once; what it made is cleaned up in the end. */
 export function describeDriver(name: string, skills: DriverSkills, makeDriver: () => Promise<DriverUnderTest>): void {
-  const recipes: DiskRecipe[] = [wholeDisk, gptDisk, mbrDisk, foreignDisk, thirdPartyDisk, noiseDisk, extremeDisk(MANY, LEVELS)]
-  if (skills.volumeManagers) recipes.push(lvmDisk, raidDisk)
-  // The last: what comes after it would write home what only its journals hold.
-  if (skills.journals) recipes.push(dirtyDisk)
+  const beyond = new Set([...(skills.volumeManagers ? [] : ['lvm', 'raid']), ...(skills.journals ? [] : ['dirty'])])
+  const recipes = goldenRecipes.filter((recipe) => !beyond.has(recipe.name))
 
   describe(`driver ${name}`, () => {
     for (const program of golden) requireTool(program)
@@ -41,7 +32,7 @@ export function describeDriver(name: string, skills: DriverSkills, makeDriver: (
     let bench: Bench
     beforeAll(async () => {
       storage = await createTemporaryFolder()
-      const disks = await makeGoldenDisks(storage.path, recipes)
+      const disks = await sharedGoldenDisks(MAKING_MS)
       driver = await makeDriver()
       bench = benchOf(storage.path, disks, skills, driver.openMount)
     }, MAKING_MS)

@@ -13,8 +13,9 @@ export async function makeGoldenDisks(folder: string, recipes: readonly DiskReci
   // What is written later than it must be makes a journal needed.
   const script: string[] = ['echo 0 >/proc/sys/vm/dirty_writeback_centisecs']
   for (const [index, recipe] of recipes.entries()) {
-    const path = join(folder, `${recipe.name}.raw`)
+    const path = imagePath(folder, recipe)
     const layout = layOut(recipe)
+    disks.push(goldenDisk(path, recipe, layout))
     await writeLayout(path, recipe, layout)
     const device = `/dev/ubd${String.fromCharCode(97 + index)}`
     let plans = 0
@@ -22,11 +23,23 @@ export async function makeGoldenDisks(folder: string, recipes: readonly DiskReci
       writePlan(`${path}-${plans++}`, planned, mountedAt)
     for (const partition of layout.partitions) script.push(...(await fillPartition(device, partition, write)))
     if (recipe.script) script.push(await recipe.script(device, write))
-    const own = layout.partitions.flatMap((partition) => volumeOn(partition) ?? [])
-    disks.push({ name: recipe.name, path, sizeBytes: layout.sizeMib * MIB, volumes: [...own, ...(recipe.volumes ?? [])] })
   }
   await runInUml({ script: script.join('\n'), disks: disks.map((disk) => disk.path), folder, timeoutMs: 300_000 })
   return disks
+}
+
+/** What {@link makeGoldenDisks} has made in that folder, told from the recipes alone. */
+export function describeGoldenDisks(folder: string, recipes: readonly DiskRecipe[]): GoldenDisk[] {
+  return recipes.map((recipe) => goldenDisk(imagePath(folder, recipe), recipe, layOut(recipe)))
+}
+
+function goldenDisk(path: string, recipe: DiskRecipe, { partitions, sizeMib }: ReturnType<typeof layOut>): GoldenDisk {
+  const own = partitions.flatMap((partition) => volumeOn(partition) ?? [])
+  return { name: recipe.name, path, sizeBytes: sizeMib * MIB, volumes: [...own, ...(recipe.volumes ?? [])] }
+}
+
+function imagePath(folder: string, { name }: DiskRecipe): string {
+  return join(folder, `${name}.raw`)
 }
 
 async function fillPartition(

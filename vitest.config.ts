@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { defineConfig } from 'vitest/config'
+import { LongestFirst } from './test/longest-first.ts'
 
 /** As the embedded stack does: tests start hundreds of processes and disk threads, and compiling their sources took half of the processor time. */
 process.env['NODE_COMPILE_CACHE'] ??= join(import.meta.dirname, '.tools', 'compiled')
@@ -12,6 +13,7 @@ const everywhere = { exclude: ['**/node_modules/**', '**/.holdfast/**', '**/.too
  */
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         test: {

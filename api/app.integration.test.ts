@@ -112,6 +112,7 @@ describe('who may', () => {
     'POST /repositories': 'admin',
     'POST /repositories/test': 'admin',
     'POST /repositories/x/test': 'admin',
+    'POST /repositories/x/attest': 'operator',
     'POST /backups': 'operator',
     'POST /backup/start': 'operator',
     'POST /backups/x/cancel': 'operator',

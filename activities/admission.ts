@@ -84,7 +84,7 @@ async function refuseUnlessReady({ job, repository: row }: BackupWork, repositor
   refuseUnlessOpen(row)
   if (row.health !== 'offline') return
   // It may be back, or only its mover may have been away: what counts is now.
-  const look = await lookAt(row, () => repository)
+  const look = await lookAt(row, () => repository, { signal: cancellationSignal() })
   if (!look.reached) throw offline(row, look.message)
 }
 

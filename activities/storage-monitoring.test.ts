@@ -11,12 +11,19 @@ function place(readIdentity: () => Promise<string | null>, readStorage: () => Pr
 }
 
 const refused = new HoldfastError('REPO_AUTHENTICATION_FAILED', 'The server refuses the password.')
-const looking = (open: ReturnType<typeof place>) => lookAt({ id: 'repo-1' }, open, 50)
+const looking = (open: ReturnType<typeof place>) => lookAt({ id: 'repo-1' }, open, { deadlineMs: 50 })
 
 describe('a look', () => {
   test('tells the space and how long it took', async () => {
     const look = await looking(place(async () => 'repo-1'))
     expect(look).toEqual({ reached: true, storage, latencyMs: expect.any(Number) })
+  })
+
+  test('ends at once when it is aborted, whatever hangs', async () => {
+    const stopping = new AbortController()
+    const look = lookAt({ id: 'repo-1' }, place(never), { deadlineMs: 60_000, signal: stopping.signal })
+    stopping.abort()
+    expect(await look).toMatchObject({ reached: false })
   })
 
   test.each([

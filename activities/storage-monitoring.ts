@@ -1,5 +1,6 @@
 /** Looking at repositories, and noting what the looks found. */
 import { setTimeout as delay } from 'node:timers/promises'
+import { cancellationSignal } from '@temporalio/activity'
 import type { Catalog } from '../db/client.ts'
 import { pruneAlerts } from '../db/queries/alerts.ts'
 import { listRepositoriesToLookAt, recordLook } from '../db/queries/repository-health.ts'
@@ -25,20 +26,26 @@ export interface LookActivities {
 /** Steps of a data host, on a queue of their own: twenty long verifications must not make every repository look dead. */
 export function createLookActivities({ repositories }: Pick<HostDependencies, 'repositories'>): LookActivities {
   return guarded({
-    lookAtRepository: (record: RepositoryRecord) => lookAt(record, () => repositories.open(record)),
+    async lookAtRepository(record: RepositoryRecord): Promise<StorageLook> {
+      const signal = cancellationSignal()
+      const look = await lookAt(record, () => repositories.open(record), { signal })
+      // A mover that stops has not seen that a repository is away.
+      signal.throwIfAborted()
+      return look
+    },
   })
 }
 
-/** Never throws. `open`: touches nothing. */
+/** Never throws; on abort, which is for the caller to see, it answers at once. `open`: touches nothing. */
 export async function lookAt(
   { id }: Pick<RepositoryRecord, 'id'>,
   open: () => Pick<Repository, 'readIdentity' | 'storage'>,
-  deadlineMs: number = LOOK_DEADLINE_MS,
+  { deadlineMs = LOOK_DEADLINE_MS, signal }: { deadlineMs?: number; signal?: AbortSignal } = {},
 ): Promise<StorageLook> {
   const began = performance.now()
   const latencyMs = (): number => performance.now() - began
   try {
-    const storage = await within(deadlineMs, look(id, open))
+    const storage = await within(deadlineMs, look(id, open), signal)
     return { reached: true, storage, latencyMs: latencyMs() }
   } catch (error) {
     const known = error instanceof HoldfastError ? error : undefined
@@ -61,11 +68,12 @@ async function look(id: string, open: () => Pick<Repository, 'readIdentity' | 's
   )
 }
 
-async function within<T>(deadlineMs: number, work: Promise<T>): Promise<T> {
+async function within<T>(deadlineMs: number, work: Promise<T>, aborted?: AbortSignal): Promise<T> {
   const waiting = new AbortController()
+  const signal = aborted ? AbortSignal.any([waiting.signal, aborted]) : waiting.signal
   // Whoever waited has left at the deadline: the late answer is nobody's unhandled rejection.
   work.catch(() => {})
-  const late = delay(deadlineMs, undefined, { signal: waiting.signal }).then(() => {
+  const late = delay(deadlineMs, undefined, { signal }).then(() => {
     throw new HoldfastError('REPO_UNAVAILABLE', `It did not answer within ${deadlineMs / 1000} s: check the disk or share.`, {
       details: { timeout_ms: deadlineMs },
     })

@@ -43,6 +43,11 @@ export class LocalRepositoryHost implements RepositoryHost {
     return repositoryRunBy(record, root, this.#runnerOf(record, root, hosted))
   }
 
+  /** The process id of who works on it; `null` when nobody has to, or has begun. */
+  processOf(repositoryId: string): number | null {
+    return this.#hosted.get(repositoryId)?.guarded.pid ?? null
+  }
+
   async mount(record: RepositoryRecord): Promise<MountState> {
     const { place } = this.#hostedOf(record)
     if (place.kind === 'folder') return notAShare

@@ -20,9 +20,14 @@ const adviceByCode: Partial<Record<ErrorCode, string>> = {
   REPO_UNAVAILABLE: 'Check that the disk or share is there and mounted; it is tried again.',
 }
 
+/** Those that shares and quotas give, and libuv has no names for. */
+const unnamedErrnos: Readonly<Record<number, string>> = { [-116]: 'ESTALE', [-121]: 'EREMOTEIO', [-122]: 'EDQUOT' }
+
 /** The errno of a failed system call (`ENOENT`), or `undefined`. */
 export function errnoOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
+  if (!(error instanceof Error)) return undefined
+  const unnamed = 'errno' in error && typeof error.errno === 'number' ? unnamedErrnos[error.errno] : undefined
+  return unnamed ?? ('code' in error && typeof error.code === 'string' ? error.code : undefined)
 }
 
 /**

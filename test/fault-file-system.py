@@ -59,7 +59,7 @@ class Faults:
 def strikes(fault, operation, path):
     named = fault.get('operations', ['all'])
     groups = ('all',) + (('reads',) if operation in READS else ()) + (('writes',) if operation in WRITES else ())
-    return (operation in named or any(group in named for group in groups)) and fault.get('path', '') in (path or '')
+    return (operation in named or any(group in named for group in groups)) and fault.get('path', '') in path
 
 
 class Passing(mfusepy.Operations):
@@ -67,11 +67,6 @@ class Passing(mfusepy.Operations):
 
     def __init__(self, root):
         self.root = root
-        self.opened = {}
-
-    def init_with_config(self, connection, config):
-        # What is open is named by its number, which goes on to work when its name is gone.
-        config.nullpath_ok = 1
 
     def real(self, path):
         return self.root + path
@@ -114,14 +109,10 @@ class Passing(mfusepy.Operations):
 
     # Data goes through buffers of ours, which are not aligned; and O_APPEND would make a place of its own for each write.
     def open(self, path, flags):
-        return self.remember(path, os.open(self.real(path), flags & ~(os.O_DIRECT | os.O_APPEND)))
+        return os.open(self.real(path), flags & ~(os.O_DIRECT | os.O_APPEND))
 
     def create(self, path, mode, fi=None):
-        return self.remember(path, os.open(self.real(path), os.O_RDWR | os.O_CREAT | os.O_TRUNC, mode))
-
-    def remember(self, path, fh):
-        self.opened[fh] = path
-        return fh
+        return os.open(self.real(path), os.O_RDWR | os.O_CREAT | os.O_TRUNC, mode)
 
     def read(self, path, size, offset, fh):
         return os.pread(fh, size, offset)
@@ -152,7 +143,7 @@ class Passing(mfusepy.Operations):
         return 0
 
     def opendir(self, path):
-        return self.remember(path, os.open(self.real(path), os.O_RDONLY | os.O_DIRECTORY))
+        return os.open(self.real(path), os.O_RDONLY | os.O_DIRECTORY)
 
     def readdir(self, path, fh):
         with os.scandir(fh) as entries:
@@ -171,7 +162,7 @@ def with_faults(operations, faults):
     def struck(name, method):
         @functools.wraps(method)
         def run(path, *more):
-            faults.strike(name, path if path is not None else operations.opened.get(more[-1], ''))
+            faults.strike(name, path)
             return method(path, *more)
         return run
 
@@ -203,11 +194,12 @@ def main():
     folder, mount_point, control = sys.argv[1:]
     faults = Faults()
     serve_control(control, faults)
-    # The kernel remembers nothing, so that everything is asked of us; and what hangs leaves threads for what does not.
+    # The kernel remembers nothing, so that everything is asked of us; and what hangs leaves threads for what does not. What is removed while it is open
+    # is renamed until then, as on NFS.
     mfusepy.FUSE(
         with_faults(Passing(folder), faults), mount_point, foreground=True, allow_other=True, default_permissions=True,
         direct_io=True, attr_timeout=0, entry_timeout=0, negative_timeout=0, max_threads=64,
-        hard_remove=True, use_ino=True, fsname=mount_point, subtype='holdfast-test',
+        use_ino=True, fsname=mount_point, subtype='holdfast-test',
     )
 
 

@@ -42,10 +42,11 @@ export interface HoldfastProcesses {
   close(): Promise<void>
 }
 
-/** Neither process runs yet unless named in `running`. `environment` is added to theirs. */
+/** Neither process runs yet unless named in `running`. `environment` is added to theirs; `scripts` run in place of Holdfast's own. */
 export async function createHoldfastProcesses(
   running: ProcessName[] = ['control', 'mover'],
   environment: Record<string, string> = {},
+  scripts: Partial<Record<ProcessName, URL>> = {},
 ): Promise<HoldfastProcesses> {
   const folder = await createTemporaryFolder()
   const database = await createTestCatalog()
@@ -76,7 +77,7 @@ export async function createHoldfastProcesses(
     async start(name) {
       const ready = await startNodeProcess({
         name,
-        script: new URL(`../worker/${name}.ts`, import.meta.url).pathname,
+        script: (scripts[name] ?? new URL(`../worker/${name}.ts`, import.meta.url)).pathname,
         env: {
           HOLDFAST_HOME: folder.path,
           DATABASE_URL: database.databaseUrl,

@@ -19,7 +19,11 @@ interface HostingOptions {
   options: { mounter?: Mounter; deadlines?: Deadlines }
 }
 
-export function createRepositoryHost({ environment, catalog, logger, options }: HostingOptions): RepositoryHost {
+/** The desk beside them is for the start only: see `mount-at-start.ts`. */
+export function createRepositoryHost({ environment, catalog, logger, options }: HostingOptions): {
+  repositories: RepositoryHost
+  desk: ShareDesk
+} {
   const { keys, mounts: mountsFolder } = homeFolders(environment.home)
   const desk = new ShareDesk({
     folder: mountsFolder,
@@ -28,7 +32,7 @@ export function createRepositoryHost({ environment, catalog, logger, options }: 
   })
   const log = (level: 'info' | 'warn', message: string): void => logger[level](message)
   const { deadlines } = options
-  return new LocalRepositoryHost({ desk, mountsFolder, log, ...(deadlines ? { deadlines } : {}) })
+  return { desk, repositories: new LocalRepositoryHost({ desk, mountsFolder, log, ...(deadlines ? { deadlines } : {}) }) }
 }
 
 function passwordIn(credentials: unknown, credentialsId: string): string {

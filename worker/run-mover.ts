@@ -33,6 +33,7 @@ import { hostQueue, lookQueue, mountQueue } from '../temporal/task-queues.ts'
 import { createLocker } from '../tools/locker.ts'
 import { qemuVersion } from '../tools/qemu-img.ts'
 import { serveMountedFiles } from './file-serving.ts'
+import { mountAtStart } from './mount-at-start.ts'
 import { createRepositoryHost } from './repository-hosting.ts'
 import { runWorker } from './running-worker.ts'
 import { connectWorkers, installTemporalRuntime } from './temporal-runtime.ts'
@@ -92,7 +93,7 @@ async function start({ environment, logger, shutdown, options }: Start): Promise
     void shutdown.begin('worker failed', 1)
   }
   const common = { connection, namespace, maxHeartbeatThrottleInterval: '3s' } as const
-  const repositories = createRepositoryHost({ environment, catalog, logger, options })
+  const { repositories, desk } = createRepositoryHost({ environment, catalog, logger, options })
   // After everything that uses them. Never waits for storage.
   shutdown.add('repositories', () => repositories.close())
   const attachRepository = (id: string): Promise<void> => transfers.attach(id)
@@ -110,6 +111,7 @@ async function start({ environment, logger, shutdown, options }: Start): Promise
   )
   shutdown.add('transfers', () => transfers.stop())
   const repositoryIds = await untilReachable(logger, shutdown.signal, 'The catalog', () => repositoryIdsOfHost(catalog, hostId))
+  void mountAtStart({ catalog, hostId, repositoryIds, repositories, desk, logger })
   await Promise.all(repositoryIds.map((id) => transfers.attach(id)))
 
   await serveMountedFiles(environment, { catalog, mounts: dependencies.mounts, logger, shutdown })

@@ -188,7 +188,7 @@ describe('admission', () => {
 
 test('a second repository at the same place, and a second VM of the same name, are refused', async () => {
   const { operations } = holdfast
-  const config = { path: `${vm.repositoryPath}/` }
+  const config = { path: vm.repositoryPath }
   const repository = { repositoryId: 'repo-other', name: 'other', type: 'local' as const, hostId: 'local', config }
   expect((await failureOf(operations.registerRepository(repository))).code).toBe('REPO_EXISTS')
   const sameName = { ...repository, name: vm.repositoryId, config: { path: join(holdfast.home, 'elsewhere') } }

@@ -106,7 +106,7 @@ module.exports = {
       name: 'not-to-test',
       comment: 'product code never imports a test',
       severity: 'error',
-      from: { pathNot: `${test}|^(dev|bench)/` },
+      from: { pathNot: `${test}|^(dev|bench)/|^vitest\\.config\\.ts$` },
       to: { path: '\\.test\\.ts$|^test/' },
     },
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },

@@ -116,9 +116,9 @@ test('a backup that could not be locked is told, once', async () => {
   const { catalog } = database
   await repository('repo-told', { is_immutable: true, retention_period_days: 7 })
   const backupId = await backup('repo-told', 'told', 0)
-  const { reportUnlocked } = createLockRecordActivities({ catalog })
+  const steps = createLockRecordActivities({ catalog })
   for (let times = 0; times < 2; times++) {
-    await new MockActivityEnvironment().run(() => reportUnlocked({ backupId, message: 'chattr: No space left on device' }))
+    await new MockActivityEnvironment().run(() => steps.reportUnlocked({ backupId, message: 'chattr: No space left on device' }))
   }
   const alerts = await listAlerts(catalog, { repositoryId: 'repo-told' }, { limit: 10 })
   expect(alerts).toMatchObject([{ kind: 'immutability_broken', severity: 'critical', resolved_at: null }])

@@ -1,5 +1,5 @@
 /** A disk of its own for a repository: ext4 in a file, mounted over a loop device. Small enough to be filled. Needs root. */
-import { mkdir, open, statfs, writeFile } from 'node:fs/promises'
+import { mkdir, statfs, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { runTool } from '../tools/run-tool.ts'
 import { createTemporaryFolder } from './temporary-folder.ts'
@@ -55,23 +55,19 @@ export async function createSmallDisk(sizeBytes: number): Promise<SmallDisk> {
   }
 }
 
+/** In halves, quickly: a backup that runs must not be done before its disk is full. */
 async function fillFileSystem(folder: string): Promise<string> {
   const path = join(folder, 'filler')
-  const file = await open(path, 'a')
-  try {
-    for (const sizeBytes of [1024 * 1024, 4096, 512]) {
-      const block = Buffer.alloc(sizeBytes, 1)
-      while ((await statfs(folder)).bfree > 0 && (await takes(file.appendFile(block).then(() => file.datasync()))));
-    }
-  } finally {
-    await file.close()
+  let offset = 0
+  let { bfree, bsize } = await statfs(folder)
+  for (let length = bfree * bsize; bfree > 0 && length >= 512; { bfree, bsize } = await statfs(folder)) {
+    const args = ['--offset', String(offset), '--length', String(length), path]
+    const taken = await runTool('fallocate', args, { timeoutMs: TIMEOUT_MS }).then(
+      () => true,
+      () => false,
+    )
+    if (taken) offset += length
+    else length = Math.floor(length / 2)
   }
   return path
-}
-
-function takes(writing: Promise<void>): Promise<boolean> {
-  return writing.then(
-    () => true,
-    () => false,
-  )
 }

@@ -1,24 +1,27 @@
 /**
  * A small disk that fills up under a backup, or goes away: the backup is parked, goes on from its journal, or is cancelled without a trace; and
- * backups are deleted from a disk without a free block. With real processes, and ext4 on a loop device.
+ * backups are deleted from a disk without a free block. With real processes, and ext4 on a loop device. With `HOLDFAST_RECORD_HISTORIES=1` the
+ * histories become files for `workflows/replay.test.ts`.
  */
 import { readdir, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createScenario, MIB } from '../test/backup-scenario.ts'
 import type { Scenario } from '../test/backup-scenario.ts'
+import { recordHistory } from '../test/recorded-histories.ts'
 import { createHoldfastProcesses } from '../test/holdfast-processes.ts'
 import type { HoldfastProcesses } from '../test/holdfast-processes.ts'
 import { requireTool } from '../test/requires.ts'
 import { createSmallDisk } from '../test/small-disk.ts'
 import type { SmallDisk } from '../test/small-disk.ts'
+import { backupDiskWorkflowId, vmChainWorkflowId } from '../temporal/workflow-ids.ts'
 import { runTool } from '../tools/run-tool.ts'
 
 requireTool('qemu-nbd')
 requireTool('mkfs.ext4')
 
-/** About two seconds for the larger disk. */
-const slowly = { rateLimitBytesPerSecond: 10 * MIB }
+/** About six seconds for the larger disk. */
+const slowly = { rateLimitBytesPerSecond: 4 * MIB }
 const soon = { timeout: 30_000, interval: 50 }
 
 let holdfast: HoldfastProcesses
@@ -39,7 +42,7 @@ afterAll(async () => {
 describe('a backup whose repository fills up under it', () => {
   test('is parked and says so, goes on when there is room, and reads back as it was first read', async () => {
     const { backupId } = await vm.start(slowly)
-    await vm.reached(backupId, 6 * MIB)
+    await vm.reached(backupId, 4 * MIB)
     const filler = await disk.fill()
     await expect
       .poll(() => rowOf(backupId), soon)
@@ -48,11 +51,13 @@ describe('a backup whose repository fills up under it', () => {
         parked_reason: 'repository_full',
         parked_message: expect.stringContaining('free'),
       })
+    await expectParked(backupId, 'repository_full')
     expect(await openAlerts(backupId)).toEqual([{ kind: 'backup_parked', severity: 'warning' }])
     await rm(filler)
     expect(await vm.ended(backupId)).toMatchObject({ status: 'completed', error_message: null, parked_reason: null })
     expect((await disksOf(backupId)).some((row) => row.resumed_at_bytes > 0)).toBe(true)
     await expectNothingNoted(backupId)
+    await record('parked', backupId)
     expect(await vm.verify(backupId)).toMatchObject({ verification_status: 'passed' })
     await expectSameAsImages(backupId)
     await holdfast.operations.deleteBackup(vm.vmContextId, backupId)
@@ -60,7 +65,7 @@ describe('a backup whose repository fills up under it', () => {
 
   test('leaves nothing when it is cancelled while it is parked', async () => {
     const { backupId } = await vm.start(slowly)
-    await vm.reached(backupId, 6 * MIB)
+    await vm.reached(backupId, 4 * MIB)
     const filler = await disk.fill()
     await expectParked(backupId, 'repository_full')
     await holdfast.operations.cancelBackup(vm.vmContextId, backupId)
@@ -68,6 +73,7 @@ describe('a backup whose repository fills up under it', () => {
     expect(row).toMatchObject({ status: 'cancelled', parked_reason: null, error_message: 'The work was cancelled.' })
     expect(await foldersOfVm()).toEqual([])
     await expectNothingNoted(backupId)
+    await record('parked-cancelled', backupId)
     await rm(filler)
   })
 })
@@ -75,7 +81,7 @@ describe('a backup whose repository fills up under it', () => {
 describe('a backup whose repository goes away under it', () => {
   test('is parked, and goes on when it is back', async () => {
     const { backupId } = await vm.start(slowly)
-    await vm.reached(backupId, 6 * MIB)
+    await vm.reached(backupId, 4 * MIB)
     await disk.unmount()
     await expectParked(backupId, 'repository_unavailable')
     await disk.mount()
@@ -87,7 +93,7 @@ describe('a backup whose repository goes away under it', () => {
 
   test('can be cancelled meanwhile, and what it leaves there goes once that can be reached', async () => {
     const { backupId } = await vm.start(slowly)
-    await vm.reached(backupId, 6 * MIB)
+    await vm.reached(backupId, 4 * MIB)
     await disk.unmount()
     await expectParked(backupId, 'repository_unavailable')
     await holdfast.operations.cancelBackup(vm.vmContextId, backupId)
@@ -95,6 +101,7 @@ describe('a backup whose repository goes away under it', () => {
     expect(row).toMatchObject({ status: 'cancelled', error_message: expect.stringContaining('discard the staged files') })
     await disk.mount()
     expect(await foldersOfVm()).toEqual([`${backupId}.partial`])
+    await record('parked-abandoned', backupId)
     await reconcile()
     expect(await foldersOfVm()).toEqual([])
     await expectNothingNoted(backupId)
@@ -110,8 +117,17 @@ test('a backup is deleted from a disk without a free block', async () => {
   expect((await statfs(disk.path)).bfree).toBeGreaterThan(0)
 })
 
+/** Its larger disk waits; the other one may be done. */
 async function expectParked(backupId: string, reason: string): Promise<void> {
-  await expect.poll(async () => (await rowOf(backupId)).parked_reason, soon).toBe(reason)
+  await expect.poll(async () => (await disksOf(backupId))[0]?.parked_at, soon).toBeInstanceOf(Date)
+  expect((await rowOf(backupId)).parked_reason).toBe(reason)
+}
+
+/** Of the backup, and of the disk that waited. */
+async function record(what: string, backupId: string): Promise<void> {
+  const chain = vmChainWorkflowId(vm.vmContextId)
+  await recordHistory(holdfast.client, `backup-${what}`, { workflowId: chain })
+  await recordHistory(holdfast.client, `backup-disk-${what}`, { workflowId: backupDiskWorkflowId(chain, backupId, 0) })
 }
 
 /** No alert, no reservation, no disk that waits. */
@@ -138,7 +154,12 @@ function rowOf(backupId: string) {
 }
 
 function disksOf(backupId: string) {
-  return holdfast.catalog.selectFrom('backup_disks').selectAll().where('backup_job_id', '=', backupId).execute()
+  return holdfast.catalog
+    .selectFrom('backup_disks')
+    .selectAll()
+    .where('backup_job_id', '=', backupId)
+    .orderBy('disk_index')
+    .execute()
 }
 
 function openAlerts(backupId: string) {

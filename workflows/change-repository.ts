@@ -1,6 +1,7 @@
 /** Changes a repository. What must be tried at its place is tried before anything is recorded. */
 import type { ChangeRepositoryRequest, RepositoryRequest } from '../temporal/operations.ts'
 import { controlSteps, interactiveHostSteps } from './activity-options.ts'
+import { undoingFailures } from './compensation.ts'
 import { endingWithCode } from './failure.ts'
 import { requireEnforcement } from './repository-enforcement.ts'
 import { keepingCredentials } from './stored-credentials.ts'
@@ -18,10 +19,15 @@ export async function changeRepository({ heartbeatTimeoutMs, ...change }: Change
   await endingWithCode(() =>
     keepingCredentials(change.place?.credentialsId ?? null, async () => {
       const before = await control.checkRepositoryChange(change)
-      if (change.place) await leaveForPlace(host, before, change.place)
       const now = { ...before, ...change.place }
-      const enforcement = await requireEnforcement(host, now, change.settings?.immutability)
-      await control.recordRepositoryChange({ ...change, enforcement })
+      await undoingFailures(async (undo) => {
+        if (change.place) {
+          await leaveForPlace(host, before, change.place)
+          undo.add('leave the new place', () => host.forgetRepository(now))
+        }
+        const enforcement = await requireEnforcement(host, now, change.settings?.immutability)
+        await control.recordRepositoryChange({ ...change, enforcement })
+      })
       if (change.place) await reachAgain(host, now)
     }),
   )

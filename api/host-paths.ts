@@ -9,11 +9,6 @@ export function isNormalAbsolutePath(path: string): boolean {
     .every((part) => part !== '' && part !== '.' && part !== '..')
 }
 
-/** Whether `path` is `folder` or lies in it. Both normal and absolute. */
-export function liesIn(path: string, folder: string): boolean {
-  return path === folder || path.startsWith(folder.endsWith('/') ? folder : `${folder}/`)
-}
-
 /** Control characters (a line break forges a log line), unpaired surrogates (no file name holds them). */
 function hasControlCharacter(path: string): boolean {
   return /[\p{Cc}\p{Cs}]/u.test(path)

@@ -2,7 +2,8 @@
 import type { Catalog } from '../db/client.ts'
 import { localRepositoriesOf } from '../db/queries/repositories.ts'
 import { HoldfastError } from '../domain/errors.ts'
-import { isNormalAbsolutePath, liesIn } from './host-paths.ts'
+import { liesIn } from '../domain/repository-overlap.ts'
+import { isNormalAbsolutePath } from './host-paths.ts'
 
 /** `path`: of a file, or of the folder for several. `RESTORE_TARGET_INVALID`. */
 export async function checkRestoreTarget(catalog: Catalog, hostId: string, path: string): Promise<void> {

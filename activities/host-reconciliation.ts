@@ -10,7 +10,7 @@ import { endRestore, loadRestore } from '../db/queries/restore-records.ts'
 import { findVmRestore } from '../db/queries/vm-restore-records.ts'
 import { knownBackups, repositoriesOfHost } from '../db/queries/unfinished.ts'
 import { HoldfastError } from '../domain/errors.ts'
-import type { Repository } from '../repositories/repository.ts'
+import type { RepositoryRecord } from '../domain/repository-place.ts'
 import { holdingDisks, holdingRestore } from './attempt-lock.ts'
 import { locateBackup, repositoryRecord } from './backup-location.ts'
 import { lockWithChain } from './backup-locks.ts'
@@ -58,20 +58,11 @@ export function createHostReconciliationActivities(
       const removed = await removeDeadRunFolders(dependencies.homeRunFolder)
       const repairs: Repair[] = removed.map((name) => ({ kind: 'sockets', what: `removed the sockets that ${name} left` }))
       repairs.push(...(await closeUnknownMounts(dependencies)))
-      const leftovers: Leftover[] = []
-      for (const row of await repositoriesOfHost(catalog, hostId)) {
-        const { id } = row
-        if (Date.now() < (nextSweepAt.get(id) ?? 0)) continue
-        const began = Date.now()
-        // Nobody else begins while this runs, not even the next attempt at this step.
-        nextSweepAt.set(id, Number.POSITIVE_INFINITY)
-        const findings = await inspectRepository(dependencies, repositories.open(repositoryRecord(row))).finally(() =>
-          nextSweepAt.set(id, Date.now() + (Date.now() - began) / SWEEP_SHARE),
-        )
-        repairs.push(...findings.repairs)
-        leftovers.push(...findings.leftovers)
-      }
-      return { repairs, leftovers }
+      const rows = await repositoriesOfHost(catalog, hostId)
+      // Side by side: one that does not answer must not keep the others waiting.
+      const found = await Promise.all(rows.map((row) => inspectInItsTurn(dependencies, row, nextSweepAt)))
+      repairs.push(...found.flatMap((findings) => findings.repairs))
+      return { repairs, leftovers: found.flatMap((findings) => findings.leftovers) }
     },
 
     async discardLeftovers(leftovers: Leftover[]): Promise<Repair[]> {
@@ -169,8 +160,26 @@ async function settleDeletion(dependencies: HostDependencies, { id: backupId, ma
   return [{ kind: 'deletion', what: `finished the deletion of ${backupId}: its files were gone already` }]
 }
 
-async function inspectRepository({ catalog }: HostDependencies, repository: Repository): Promise<HostFindings> {
+/** Nothing found when it is not its turn. */
+async function inspectInItsTurn(
+  dependencies: HostDependencies,
+  row: Awaited<ReturnType<typeof repositoriesOfHost>>[number],
+  nextSweepAt: Map<string, number>,
+): Promise<HostFindings> {
+  const began = Date.now()
+  if (began < (nextSweepAt.get(row.id) ?? 0)) return { repairs: [], leftovers: [] }
+  // Nobody else begins while this runs, not even the next attempt at this step.
+  nextSweepAt.set(row.id, Number.POSITIVE_INFINITY)
   try {
+    return await inspectRepository(dependencies, repositoryRecord(row))
+  } finally {
+    nextSweepAt.set(row.id, Date.now() + (Date.now() - began) / SWEEP_SHARE)
+  }
+}
+
+async function inspectRepository({ catalog, repositories }: HostDependencies, record: RepositoryRecord): Promise<HostFindings> {
+  try {
+    const repository = repositories.open(record)
     // Rows first: a backup published after this is unknown to neither.
     const before = await knownBackups(catalog, repository.id)
     const listing = await repository.listBackups()
@@ -200,7 +209,7 @@ async function inspectRepository({ catalog }: HostDependencies, repository: Repo
     if (!(error instanceof HoldfastError)) throw error
     // One repository's trouble must not hide the others'; a failed listing never counts as an empty one.
     return {
-      repairs: [{ kind: 'unrepaired', what: `repository ${repository.id} could not be looked through: ${error.message}` }],
+      repairs: [{ kind: 'unrepaired', what: `repository ${record.id} could not be looked through: ${error.message}` }],
       leftovers: [],
     }
   }

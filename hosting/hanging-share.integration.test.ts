@@ -1,7 +1,7 @@
 /** What a share that stops answering does to its own repository, and what it does not do to others. */
 import { readdir } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { HostedRepository } from '../hosting/hosted-repository.ts'
 import { createFaultFileSystem, type FaultFileSystem } from '../test/fault-file-system.ts'
 import { createHostedShares, shareRecord, type HostedShares } from '../test/hosted-shares.ts'
@@ -24,7 +24,7 @@ beforeAll(async () => {
 })
 afterEach(async () => {
   await system.setFaults()
-  await expect.poll(() => repository.storage().catch(() => null)).not.toBeNull()
+  await vi.waitFor(() => repository.storage(), { timeout: 30_000, interval: 50 })
 })
 afterAll(async () => {
   await shares.close()

@@ -1,6 +1,6 @@
 /** Everything that can be asked of a repository, as data: a verb with its input. A new method of the contract is a line in each of both tables. */
 import type { RestoreProgress } from '../disks/restore.ts'
-import type { TransferProgress } from '../disks/transfer.ts'
+import type { TransferProgress, TransferRequest } from '../disks/transfer.ts'
 import type { Progress } from '../domain/progress.ts'
 import type { RepositoryRecord } from '../domain/repository-place.ts'
 import type { StorageInfo } from '../domain/storage.ts'
@@ -57,11 +57,17 @@ export function repositoryRunBy(
     releaseReserve: () => runner.short('releaseReserve', []),
     disks: {
       checkChain: (...input) => runner.short('checkChain', input),
-      transferDisk: (request, options = {}) => runner.long('transferDisk', [request], options),
+      transferDisk: (request, options = {}) => runner.long('transferDisk', [asData(request)], options),
       verifyDisk: (request, options = {}) => runner.long('verifyDisk', [request], options),
       restoreDiskTo: (request, options = {}) => runner.long('restoreDiskTo', [request], options),
     },
   }
+}
+
+/** An open disk can also be closed, which is for who opened it. */
+function asData(request: TransferRequest): TransferRequest {
+  const { endpoint, sizeBytes, changes } = request.source
+  return { ...request, source: { endpoint, sizeBytes, changes } }
 }
 
 export interface RunningWork {

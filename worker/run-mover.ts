@@ -16,7 +16,7 @@ import { createCatalog } from '../db/client.ts'
 import { listCredentialsOfHost } from '../db/queries/credentials.ts'
 import { repositoryIdsOfHost } from '../db/queries/registration.ts'
 import { createMountOpener } from '../mounts/open-restore-mount.ts'
-import type { Deadlines } from '../hosting/deadlines.ts'
+import { settlesWithin, type Deadlines } from '../hosting/deadlines.ts'
 import { OpenMounts } from '../mounts/open-mounts.ts'
 import type { Mounter } from '../repositories/share-mounts.ts'
 import { homeFolders, readEnvironment } from '../runtime/environment.ts'
@@ -43,6 +43,8 @@ import { TransferWorkers } from './transfer-workers.ts'
 const HOST_SLOTS = 20
 /** Looks at repositories at a time: one that is dead takes its slot for some seconds. */
 const LOOK_SLOTS = 100
+/** For all mounts together, when the mover stops. */
+const MOUNTS_CLOSE_MS = 10_000
 /** Beside the mounts that may be held at a time, those that just end. */
 const ENDING_MOUNTS = 20
 
@@ -116,7 +118,8 @@ async function start({ environment, logger, shutdown, options }: Start): Promise
 
   await serveMountedFiles(environment, { catalog, mounts: dependencies.mounts, logger, shutdown })
   // What the steps below still open while they end is closed after them.
-  shutdown.add('mounts', () => interruptMounts(dependencies))
+  // An exporter whose repository hangs does not end, and is not waited for: nothing of it can write.
+  shutdown.add('mounts', async () => void (await settlesWithin(interruptMounts(dependencies), MOUNTS_CLOSE_MS)))
   const activities = createHostActivities({ ...dependencies, homeRunFolder })
   const host = await runWorker(
     { ...common, taskQueue: hostQueue(hostId), activities: { ...activities }, maxConcurrentActivityTaskExecutions: HOST_SLOTS },

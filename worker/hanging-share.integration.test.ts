@@ -1,0 +1,81 @@
+/** A share that hangs for ever, seen by a whole mover: others work on, and it can be stopped. */
+import { randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { createScenario, MIB, stepsOf, type BackupSteps, type Scenario } from '../test/backup-scenario.ts'
+import { createFaultFileSystem, type FaultFileSystem } from '../test/fault-file-system.ts'
+import { createHoldfastProcesses, type HoldfastProcesses } from '../test/holdfast-processes.ts'
+import { descendantsOf, stillRunning } from '../test/process-tree.ts'
+import { requireTool } from '../test/requires.ts'
+import { runTool } from '../tools/run-tool.ts'
+
+requireTool('qemu-nbd')
+
+let holdfast: HoldfastProcesses
+let system: FaultFileSystem
+let local: Scenario
+let other: Scenario
+let onShare: BackupSteps
+const repositoryId = `repo-${randomBytes(4).toString('hex')}`
+
+beforeAll(async () => {
+  system = await createFaultFileSystem()
+  const mover = new URL('../test/mover-with-bound-shares.ts', import.meta.url)
+  holdfast = await createHoldfastProcesses(['control', 'mover'], {}, { mover })
+  local = await createScenario(holdfast, [4 * MIB])
+  other = await createScenario(holdfast, [8 * MIB])
+  await holdfast.operations.registerRepository({
+    repositoryId,
+    name: repositoryId,
+    type: 'nfs',
+    hostId: 'local',
+    config: { server: 'test', export_path: system.folder, mount_options: [] },
+    credentialsId: null,
+  })
+  const repositoryPath = `${holdfast.home}/mounts/${repositoryId}`
+  onShare = stepsOf(holdfast, { ...other, repositoryId, repositoryPath })
+})
+
+afterAll(async () => {
+  await system?.setFaults()
+  await runTool('umount', ['-l', `${holdfast?.home}/mounts/${repositoryId}`], { timeoutMs: 10_000, allowExitCodes: [1, 32] })
+  await holdfast?.close()
+  await system?.close()
+})
+
+async function stateOf(pid: number): Promise<string> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+  return stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3)
+}
+
+/** Threads that hang keep a process whose others have ended. */
+async function threadStatesOf(pid: number): Promise<string> {
+  const { stdout } = await runTool('sh', ['-c', `cat /proc/${pid}/task/*/stat 2>/dev/null || true`], { timeoutMs: 10_000 })
+  return stdout
+    .split('\n')
+    .map((line) => line.slice(line.lastIndexOf(')') + 2, line.lastIndexOf(')') + 3))
+    .join('')
+}
+
+it('holds neither backups to other repositories nor the end of the mover, and the backup goes on when it is back', async () => {
+  const { backupId } = await onShare.start({ rateLimitBytesPerSecond: 2 * MIB })
+  await onShare.reached(backupId, 2 * MIB)
+  await system.setFaults({ hang: true })
+  expect(await local.backUp()).toMatchObject({ status: 'completed' })
+
+  const pid = holdfast.pid('mover')
+  const children = await descendantsOf(pid)
+  expect(children.length).toBeGreaterThan(0)
+  const tookMs = await holdfast.stop('mover')
+  expect(tookMs).toBeLessThan(20_000)
+  expect(await stateOf(pid)).toBe('')
+  // Only what the kernel does not let go of is left, and does nothing any more.
+  for (const left of await stillRunning(children)) expect(await threadStatesOf(left.pid)).toContain('D')
+
+  await system.setFaults()
+  await expect.poll(() => stillRunning(children)).toEqual([])
+  await holdfast.start('mover')
+  expect(await onShare.ended(backupId)).toMatchObject({ status: 'completed' })
+  const { processed_bytes: processedBytes } = await onShare.ended(backupId)
+  expect(processedBytes).toBe(8 * MIB)
+}, 120_000)

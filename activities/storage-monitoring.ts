@@ -31,6 +31,12 @@ export function createLookActivities({ repositories }: Pick<HostDependencies, 'r
       const look = await lookAt(record, () => repositories.open(record), { signal })
       // A mover that stops has not seen that a repository is away.
       signal.throwIfAborted()
+      // What a deletion on a full disk gave back is set aside again; a failure is for the next look to tell.
+      if (look.reached && look.storage.writable)
+        await repositories
+          .open(record)
+          .keepReserve()
+          .catch(() => undefined)
       return look
     },
   })

@@ -1,7 +1,7 @@
 /** What a share that stops answering does to its own repository, and what it does not do to others. */
 import { readdir } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import type { HostedRepository } from '../hosting/hosted-repository.ts'
 import { createFaultFileSystem, type FaultFileSystem } from '../test/fault-file-system.ts'
 import { createHostedShares, shareRecord, type HostedShares } from '../test/hosted-shares.ts'
@@ -133,6 +133,26 @@ describe('a share that fails', () => {
 })
 
 describe('the process of a repository', () => {
+  it('keeps the process of another mover from the files while the kernel has not let go of it', async () => {
+    const pid = shares.host.processOf(id)
+    await system.setFaults({ operations: ['statfs'], hang: true })
+    const hanging = timed(repository.storage())
+    await delay(200)
+    // As when its mover was killed: the process goes with it, but not out of its system call.
+    process.kill(pid ?? 0, 'SIGKILL')
+    const next = await createHostedShares()
+    onTestFinished(() => next.close())
+    const seen = next.open(id, system.folder)
+    // The marker could be read at once: it is the lock that is waited for.
+    expect((await timed(seen.readIdentity())).error).toMatchObject(unavailable)
+    expect((await hanging).error).toMatchObject(unavailable)
+    await system.setFaults()
+    await shares.host.forget(shareRecord(id, system.folder))
+    await expect.poll(() => seen.readIdentity().catch(() => null)).toBe(id)
+    await next.host.forget(shareRecord(id, system.folder))
+    repository = shares.open(id, system.folder)
+  })
+
   it('is started again when it was killed', async () => {
     const pid = shares.host.processOf(id)
     expect(pid).not.toBeNull()

@@ -1,0 +1,311 @@
+/** What is proven with real servers and the kernel's own clients. It runs inside User-Mode Linux: see `hosting/real-shares.integration.test.ts`. */
+import { randomBytes } from 'node:crypto'
+import { readFileSync, readdirSync } from 'node:fs'
+import { readFile, mkdir, readdir, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setImmediate as immediate, setTimeout as delay } from 'node:timers/promises'
+import { inspect } from 'node:util'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { restoreDiskTo } from '../disks/restore.ts'
+import { serveImage, type ServedDisk } from '../disks/serve.ts'
+import { transferDisk, type TransferProgress, type TransferRequest, type TransferResult } from '../disks/transfer.ts'
+import { verifyDisk } from '../disks/verify.ts'
+import { HoldfastError, type JsonObject } from '../domain/errors.ts'
+import type { ManifestDisk } from '../domain/manifest.ts'
+import { ShareDesk } from '../hosting/share-desk.ts'
+import { describeRepository } from '../repositories/conformance.ts'
+import { placeOf, repositoryAt } from '../repositories/registry.ts'
+import type { Repository } from '../repositories/repository.ts'
+import { sampleManifest, sampleReference } from '../repositories/sample-backup.ts'
+import type { SealedShare } from '../repositories/share-mounts.ts'
+import { createMounter } from '../tools/mount.ts'
+import { runTool, startTool } from '../tools/run-tool.ts'
+import { MIB, writeImage } from './disk-backups.ts'
+import { canary, nfsServer, smbServer, type ShareServer } from './share-servers.ts'
+
+/** On a tmpfs: what is written through the host's files is slow. */
+const FOLDER = '/mnt'
+const DISK_BYTES = 16 * MIB
+
+const mounter = createMounter({ mountTimeoutMs: 15_000, unmountTimeoutMs: 3_000 })
+
+describe('nfs', () => {
+  describeShares('nfs', nfsServer)
+})
+describe('smb', () => {
+  describeShares('cifs', smbServer)
+})
+
+function describeShares(type: 'nfs' | 'cifs', makeServer: (folder: string) => Promise<ShareServer>): void {
+  let server: ShareServer
+  let password = canary
+  const desk = new ShareDesk({ folder: join(FOLDER, 'home', 'mounts'), mounter, passwordOf: async () => password })
+  const id = `repo-${type}`
+  const shareOf = (config: JsonObject): SealedShare => {
+    const place = placeOf({ id, type, config, credentialsId: 'cred-1' })
+    if (place.kind !== 'share') throw new Error('not a share')
+    return place.share
+  }
+  const backups = (): SealedShare => shareOf(server.config('backups'))
+  const opened = async (): Promise<Repository> => repositoryAt(await desk.ensure(id, backups()), { id, type })
+
+  beforeAll(async () => {
+    server = await makeServer(join(FOLDER, type))
+    await server.start()
+  })
+  afterAll(async () => {
+    for (const name of await readdir(join(FOLDER, 'home', 'mounts'))) await desk.release(name, { lazy: true })
+    await server.stop()
+  })
+
+  it('is mounted, becomes a repository, and tells its space', async () => {
+    const watched = watchForCanary()
+    const repository = await opened()
+    expect(await watched.end()).toMatchObject({ leaks: [], sawMount: true })
+    await repository.initialize()
+    expect(await repository.storage()).toMatchObject({ writable: true })
+    expect(await desk.state(id)).toMatchObject({ mounted: true, source: backups().source })
+  })
+
+  it('keeps its password to itself while it is mounted', async () => {
+    expect(leaksOf(allProcesses())).toEqual([])
+    const options = (await readFile('/proc/mounts', 'utf8')).split('\n').find((line) => line.includes(`/mounts/${id} `)) ?? ''
+    for (const option of ['nosuid', 'nodev', 'noexec', 'soft']) expect(options).toContain(option)
+  })
+
+  it('is not registered a second time under another name', async () => {
+    const root = await desk.ensure('repo-twice', backups())
+    await expect(repositoryAt(root, { id: 'repo-twice', type }).initialize()).rejects.toMatchObject({
+      code: 'REPO_INVALID',
+      details: { found_repository_id: id },
+    })
+    await desk.release('repo-twice', { lazy: false })
+    expect(await (await opened()).listBackups()).toEqual({ backups: [], damaged: [], staged: [] })
+  })
+
+  it('takes a backup while its server is stopped and started again, verified and restored', async () => {
+    const repository = await opened()
+    const image = join(FOLDER, `${type}.raw`)
+    await writeImage(image, DISK_BYTES, [
+      [0, randomBytes(6 * MIB)],
+      [8 * MIB, randomBytes(7 * MIB)],
+    ])
+    const served = await serveImage(image, 'raw', { runFolder: join(FOLDER, 'run') })
+    const reference = sampleReference(1)
+    const staged = await repository.createBackup(reference)
+    const result = await transferInterrupted(server, transferTo(staged.folder, served))
+    await served.close()
+    const disk = manifestDisk(result)
+    await untilAnswered(() => repository.publishBackup(reference, { ...sampleManifest(reference, null), disks: [disk] }))
+    const { folder } = await repository.getBackup(reference)
+    const links = [{ backupId: reference.backupId, folder, disk }]
+    expect(await verifyDisk({ links, runFolder: join(FOLDER, 'run') })).toEqual({ verifiedBytes: DISK_BYTES, damage: [] })
+    const targetPath = join(FOLDER, `${type}-restored.raw`)
+    const rhythm = { checkpointIntervalMs: 5_000, checkpointIntervalBytes: 16 * MIB }
+    const request = { restoreId: 'restore-1', links, targetPath, targetFormat: 'raw' as const, runFolder: join(FOLDER, 'run') }
+    expect(await restoreDiskTo({ ...request, ...rhythm })).toMatchObject({ restoredBytes: DISK_BYTES })
+    expect(await runTool('cmp', [image, targetPath], { timeoutMs: 30_000 })).toMatchObject({ exitCode: 0 })
+    await Promise.all([rm(image), rm(targetPath)])
+  })
+
+  it('is found mounted by the next process, and mounted anew after it was unmounted', async () => {
+    const next = new ShareDesk({
+      folder: join(FOLDER, 'home', 'mounts'),
+      mounter,
+      passwordOf: () => Promise.reject(new Error('not needed')),
+    })
+    const root = await next.ensure(id, backups())
+    await next.release(id, { lazy: false })
+    await expect(stat(root)).rejects.toMatchObject({ code: 'ENOENT' })
+    expect((await (await opened()).listBackups()).backups.length).toBe(1)
+  })
+
+  it('is not unmounted while it is in use', async () => {
+    const user = startTool('sleep', ['60'], { cwd: await desk.ensure(id, backups()) })
+    await expect(desk.release(id, { lazy: false })).rejects.toMatchObject({ code: 'REPO_BUSY' })
+    await user.stop(1_000)
+    expect(await desk.state(id)).toMatchObject({ mounted: true })
+  })
+
+  it('that may only be read is no place for a repository', async () => {
+    const root = await desk.ensure('repo-readonly', shareOf(server.config('readonly')))
+    const repository = repositoryAt(root, { id: 'repo-readonly', type })
+    expect(await repository.storage()).toMatchObject({ writable: false })
+    await expect(repository.initialize()).rejects.toMatchObject({ code: 'REPO_INVALID' })
+    await desk.release('repo-readonly', { lazy: false })
+  })
+
+  it('that does not exist, and a server that does not run, are told apart from a wrong option', async () => {
+    await expect(desk.mount('repo-none', shareOf(server.config('missing')))).rejects.toMatchObject({ code: 'CONNECTION_FAILED' })
+    const elsewhere = shareOf({ ...server.config('backups'), server: '127.0.0.2', mount_options: ['port=9'] })
+    await expect(desk.mount('repo-none', elsewhere)).rejects.toMatchObject({ code: 'CONNECTION_FAILED' })
+    await expect(desk.ensure('repo-none', elsewhere)).rejects.toMatchObject({ code: 'REPO_UNAVAILABLE', retryable: true })
+    const nameless = shareOf({ ...server.config('backups'), server: 'no-such-host.invalid' })
+    await expect(desk.mount('repo-none', nameless)).rejects.toMatchObject({ code: 'CONNECTION_FAILED' })
+    const unknown = { ...backups(), options: ['no_such_option=1'] }
+    await expect(desk.mount('repo-none', unknown)).rejects.toMatchObject({ code: 'REPO_INVALID' })
+    expect(await desk.state('repo-none')).toMatchObject({ mounted: false })
+  })
+
+  it('that wants a password never shows it, and says so when it is wrong', async () => {
+    password = `${canary} wrong`
+    const watched = watchForCanary()
+    const failure: unknown = await desk.mount('repo-wrong', backups()).catch((error: unknown) => error)
+    password = canary
+    expect(await watched.end()).toMatchObject({ leaks: [], sawMount: true })
+    // An export of NFS knows no passwords.
+    expect(failure instanceof HoldfastError ? failure.code : 'mounted').toBe(
+      type === 'cifs' ? 'REPO_AUTHENTICATION_FAILED' : 'mounted',
+    )
+    expect(inspect(failure, { depth: 5 })).not.toContain('canary')
+    await desk.release('repo-wrong', { lazy: false })
+  })
+
+  it('whose server is gone is unmounted at once all the same', async () => {
+    await opened()
+    await server.stop()
+    const begun = performance.now()
+    await desk.release(id, { lazy: true })
+    expect(performance.now() - begun).toBeLessThan(5_000)
+    expect(await desk.state(id)).toMatchObject({ mounted: false })
+    await server.start()
+    expect((await (await opened()).listBackups()).backups.length).toBe(1)
+  })
+
+  it('whose server is gone is unmounted lazily by itself', async () => {
+    await opened()
+    await server.stop()
+    await desk.release(id, { lazy: false })
+    expect(await desk.state(id)).toMatchObject({ mounted: false })
+    await server.start()
+  })
+
+  describe('conforms', () => {
+    let count = 0
+    describeRepository(type, async () => {
+      const root = join(await desk.ensure('repo-suite', backups()), `case-${(count += 1)}`)
+      return {
+        repository: repositoryAt(root, { id: 'repo-test', type }),
+        withId: (other) => repositoryAt(root, { id: other, type }),
+        cleanUp: () => rm(root, { recursive: true, force: true }),
+      }
+    })
+    afterAll(() => desk.release('repo-suite', { lazy: false }))
+  })
+}
+
+function transferTo(folder: string, served: ServedDisk): TransferRequest {
+  return {
+    source: { endpoint: served.endpoint, sizeBytes: DISK_BYTES, changes: { type: 'compare-hashes' } },
+    snapshotId: 'snapshot-1',
+    target: { folder, diskIndex: 0, sizeBytes: DISK_BYTES, compression: 'zstd', parent: null },
+    runFolder: join(FOLDER, 'run'),
+    rateLimitBytesPerSecond: 4 * MIB,
+    checkpointIntervalMs: 60_000,
+    checkpointIntervalBytes: 2 * MIB,
+  }
+}
+
+/**
+ * Stops the server once something is durable, starts it again, and goes on as Temporal would. Where a write does not fail, the server is stopped behind
+ * the copy: SMB's client tries again and again without a pause, which on the only processor of this machine leaves nothing to anybody else.
+ */
+async function transferInterrupted(server: ShareServer, request: TransferRequest): Promise<TransferResult> {
+  const durable = Promise.withResolvers<void>()
+  const onProgress = ({ checkpointBytes }: TransferProgress): void => void (checkpointBytes > 0 && durable.resolve())
+  const first = transferDisk(request, { onProgress }).catch((error: unknown) => error)
+  await Promise.race([server.failsWrites ? durable.promise : first, first])
+  await server.stop()
+  const isRetryable = server.failsWrites ? { name: 'HoldfastError', retryable: true } : {}
+  expect(await first).toMatchObject(isRetryable)
+  await server.start()
+  return untilAnswered(async () => {
+    const result = await transferDisk({ ...request, rateLimitBytesPerSecond: null })
+    expect(result.resumedAtBytes).toBeGreaterThan(0)
+    return result
+  })
+}
+
+/** A client needs a moment to find out that its server is back. */
+async function untilAnswered<T>(run: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await run()
+    } catch (error) {
+      if (!(error instanceof HoldfastError) || !error.retryable) throw error
+      await delay(500)
+    }
+  }
+}
+
+function manifestDisk(result: TransferResult): ManifestDisk {
+  return {
+    index: 0,
+    key: 'disk',
+    label: 'disk',
+    size_bytes: DISK_BYTES,
+    backup_type: 'full',
+    full_reason: 'first_backup',
+    file: 'disk-0.qcow2',
+    file_size_bytes: result.fileSizeBytes,
+    backing_file: null,
+    blocks_file: 'disk-0.blocks',
+    blocks_sha256: result.blocksSha256,
+    change_id: null,
+    written_bytes: result.writtenBytes,
+  }
+}
+
+/** Looks again and again until told to end. `sawMount`: a mount helper was among what was looked at, so that nothing found means something. */
+function watchForCanary(): { end(): Promise<{ leaks: string[]; sawMount: boolean }> } {
+  const leaks = new Set<string>()
+  const over = new AbortController()
+  let sawMount = false
+  const watching = (async () => {
+    while (!over.signal.aborted) {
+      for (const leak of leaksOf(newProcesses(), () => (sawMount = true))) leaks.add(leak)
+      await immediate()
+    }
+  })()
+  return {
+    async end() {
+      over.abort()
+      await watching
+      return { leaks: [...leaks], sawMount }
+    },
+  }
+}
+
+/** What was started after us. */
+function newProcesses(): string[] {
+  return allProcesses().filter((pid) => Number(pid) >= process.pid)
+}
+
+function allProcesses(): string[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+}
+
+/** Where the password can be read by others: arguments and environments of processes, and the list of mounts. */
+function leaksOf(processes: readonly string[], onMount: () => void = () => undefined): string[] {
+  const files = [
+    '/proc/mounts',
+    '/proc/self/mountinfo',
+    ...processes.flatMap((pid) => [`/proc/${pid}/cmdline`, `/proc/${pid}/environ`]),
+  ]
+  return files.filter((file) => {
+    const text = contentOf(file)
+    if (text.startsWith('mount.') && file.endsWith('/cmdline')) onMount()
+    return text.includes('canary')
+  })
+}
+
+function contentOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch {
+    // It has ended meanwhile.
+    return ''
+  }
+}
+
+await mkdir(join(FOLDER, 'home', 'mounts'), { recursive: true })

@@ -1,4 +1,5 @@
 /** One process that works on one repository, from its start to its end. What it is asked is answered, by the process or by its end. */
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { EventEmitter } from 'node:events'
 import { HoldfastError } from '../domain/errors.ts'
 import { fromPortable, type PortableError } from '../domain/portable-error.ts'
@@ -40,17 +41,22 @@ export class RepositoryProcess {
     const id = ++this.#lastId
     const abort = (): void => this.#tell({ type: 'abort', id })
     const answers = this.#answers
+    const over = this.#over.signal
+    // Of this call alone: the process outlives thousands of them.
+    const done = new AbortController()
     try {
       return await new Promise<Output<V>>((resolve, reject) => {
         answers.once(`done ${id}`, resolve)
         answers.once(`failed ${id}`, (failure: PortableError) => reject(fromPortable(failure)))
-        if (onProgress) answers.on(`progress ${id}`, onProgress)
-        this.#over.signal.addEventListener('abort', () => reject(this.#over.signal.reason), { once: true })
+        // Messages come in the name of whoever started the process; this one is for whoever called.
+        if (onProgress) answers.on(`progress ${id}`, AsyncLocalStorage.bind(onProgress))
+        over.addEventListener('abort', () => reject(over.reason), { once: true, signal: done.signal })
         signal?.addEventListener('abort', abort, { once: true })
         this.#tell({ type: 'call', id, verb, input })
         if (signal?.aborted) abort()
       })
     } finally {
+      done.abort()
       signal?.removeEventListener('abort', abort)
       for (const kind of ['done', 'failed', 'progress']) answers.removeAllListeners(`${kind} ${id}`)
     }

@@ -142,9 +142,18 @@ export class GuardedRepository implements VerbRunner {
   }
 
   async #ask({ silence }: Worker): Promise<StorageInfo> {
-    const answer = await silence.ask()
+    const answer = await silence.ask().catch((error: unknown) => this.#giveUpIfDead(error))
     if (answer === 'silent') throw this.#silent(silence.since ?? new Date())
     return answer
+  }
+
+  /** An answer from a mount that cannot come back to life by itself: whoever comes next gets a new one. */
+  #giveUpIfDead(error: unknown): never {
+    if (error instanceof HoldfastError && deadMounts.has(error.details['errno'])) {
+      this.end(new HoldfastError('REPO_UNAVAILABLE', error.message, { details: error.details, cause: error }))
+      this.#options.onGivenUp()
+    }
+    throw error
   }
 
   async #inItsTime<V extends ShortVerb>(worker: Worker, verb: V, input: Input<V>): Promise<Output<V>> {
@@ -229,6 +238,9 @@ export class GuardedRepository implements VerbRunner {
     )
   }
 }
+
+/** The server has forgotten what is mounted, or the file system's own process is gone. */
+const deadMounts: ReadonlySet<unknown> = new Set(['ESTALE', 'ENOTCONN'])
 
 /** Told as it comes; only what is further than before is a sign of life. */
 function onMovement<P extends { processedBytes: number }>(

@@ -6,6 +6,7 @@ import type { HostedRepository } from '../hosting/hosted-repository.ts'
 import { createFaultFileSystem, type FaultFileSystem } from '../test/fault-file-system.ts'
 import { createHostedShares, shareRecord, type HostedShares } from '../test/hosted-shares.ts'
 import { impatientDeadlines } from '../test/impatient-deadlines.ts'
+import { mountAt, readMountInfo } from '../tools/mount-info.ts'
 import { temporaryFolder } from '../test/temporary-folder.ts'
 
 const id = `repo-hangs-${process.pid}`
@@ -117,6 +118,16 @@ describe('a share that fails', () => {
     await expect(repository.listBackups()).rejects.toMatchObject(unavailable)
     await system.setFaults()
     expect(await repository.listBackups()).toMatchObject({ backups: [] })
+  })
+
+  it('is mounted anew when the server has forgotten the mount', async () => {
+    const mounted = async () => mountAt(await readMountInfo(), repository.root)
+    await system.setFaults({ errno: 'ESTALE' })
+    await expect(repository.storage()).rejects.toMatchObject(unavailable)
+    await expect.poll(mounted).toBeNull()
+    await system.setFaults()
+    await expect.poll(() => repository.storage().catch(() => null)).toMatchObject({ writable: true })
+    expect(await mounted()).not.toBeNull()
   })
 
   it('is not writable when it flips to read-only, and says so in what writes', async () => {

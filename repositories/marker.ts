@@ -1,6 +1,6 @@
 /** `holdfast-repository.json`: what says that a folder is a repository, and which one. */
 import { randomBytes } from 'node:crypto'
-import { link, lstat, mkdir, readFile, readdir, realpath, rm } from 'node:fs/promises'
+import { link, lstat, mkdir, open, readFile, readdir, realpath, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { HoldfastError } from '../domain/errors.ts'
@@ -123,7 +123,22 @@ async function linkOrCopy(from: string, to: string): Promise<void> {
     await link(from, to)
   } catch (error) {
     if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(errnoOf(error) ?? '')) throw error
-    await writeDurably(to, await readFile(from, 'utf8'))
+    await writeNew(to, await readFile(from, 'utf8'))
+  }
+}
+
+/** `EEXIST` when there is something already, which stays as it is. */
+async function writeNew(path: string, content: string): Promise<void> {
+  const file = await open(path, 'wx', 0o600)
+  try {
+    await file.writeFile(content)
+    await file.sync()
+  } catch (error) {
+    // A marker with a part of its text would pass for a damaged repository.
+    await rm(path, { force: true })
+    throw error
+  } finally {
+    await file.close()
   }
 }
 

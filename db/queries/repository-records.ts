@@ -1,4 +1,5 @@
 /** Writing repositories: recording, changing and forgetting them. Every statement may run twice. */
+import { isDeepStrictEqual } from 'node:util'
 import type { Insertable, Transaction, Updateable } from 'kysely'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { JsonObject } from '../../domain/errors.ts'
@@ -12,7 +13,7 @@ import { deleteCredentials } from './credentials.ts'
 import { findRepository, repositoryNotFound } from './repositories.ts'
 import { nameTaken } from './repository-conflicts.ts'
 import type { WantedRepository } from './repository-conflicts.ts'
-import { countBackupsIn, pinsIn } from './repository-uses.ts'
+import { checkRepositoryUnused, countBackupsIn, pinsIn } from './repository-uses.ts'
 
 export interface NewRepository extends WantedRepository {
   credentialsId?: string | null
@@ -56,13 +57,18 @@ export async function insertRepository(catalog: Catalog, repository: NewReposito
   )
 }
 
-/** Credentials that a new place makes superfluous are forgotten with the old one. `REPO_NOT_FOUND`, `REPO_EXISTS`. */
+/**
+ * Credentials that a new place makes superfluous are forgotten with the old one. `REPO_NOT_FOUND`, `REPO_EXISTS`; for a new place `REPO_IN_USE`: a backup
+ * that began since it was last asked would go on in another folder than it began in.
+ */
 export async function updateRepository(catalog: Catalog, repositoryId: string, change: RepositoryChange): Promise<void> {
   const { name, settings = {}, place, enforcement } = change
   await refusingNamesakes(() =>
     catalog.transaction().execute(async (transaction) => {
       const before = await lockRepository(transaction, repositoryId)
       if (!before) throw repositoryNotFound(repositoryId)
+      // Locked: no backup is recorded in it until this is done. Said twice, the second time changes nothing that anybody uses.
+      if (place && !isAlready(before, place)) await checkRepositoryUnused(transaction, repositoryId)
       const columns: Updateable<BackupRepositoriesTable> = {
         ...(name !== undefined && { name }),
         ...settingsColumns(settings),
@@ -112,13 +118,19 @@ export async function checkDeletable(catalog: Catalog, repositoryId: string): Pr
   })
 }
 
-async function lockRepository(
-  transaction: Transaction<Database>,
-  repositoryId: string,
-): Promise<{ credentials_id: string | null } | undefined> {
+interface LockedRepository {
+  config: JsonObject
+  credentials_id: string | null
+}
+
+function isAlready(before: LockedRepository, { config, credentialsId }: NonNullable<RepositoryChange['place']>): boolean {
+  return before.credentials_id === credentialsId && isDeepStrictEqual(before.config, config)
+}
+
+async function lockRepository(transaction: Transaction<Database>, repositoryId: string): Promise<LockedRepository | undefined> {
   return transaction
     .selectFrom('backup_repositories')
-    .select('credentials_id')
+    .select(['config', 'credentials_id'])
     .where('id', '=', repositoryId)
     .forUpdate()
     .executeTakeFirst()

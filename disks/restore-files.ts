@@ -3,6 +3,7 @@ import { constants } from 'node:fs'
 import { access, lstat, open, realpath, stat } from 'node:fs/promises'
 import { basename, dirname, isAbsolute, normalize, sep } from 'node:path'
 import { HoldfastError } from '../domain/errors.ts'
+import { errnoOf as systemErrnoOf } from '../domain/system-errno.ts'
 import { freshJournal, readRestoreJournal, type FileIdentity, type RestoreJournal } from './restore-journal.ts'
 
 /** Absolute paths. */
@@ -94,7 +95,7 @@ export async function syncFolderOf(files: RestoreFiles): Promise<void> {
 
 /** The errno of a failed system call (`ENOENT`), or `undefined`. */
 export function errnoOf(error: unknown): string | undefined {
-  return error instanceof Error && 'syscall' in error && 'code' in error ? String(error.code) : undefined
+  return error instanceof Error && 'syscall' in error ? systemErrnoOf(error) : undefined
 }
 
 /** Runs work on the target's file system: a full one is `INSUFFICIENT_STORAGE`, any other failure `DISK_WRITE_FAILED` (retryable). */

@@ -11,6 +11,15 @@ it('calls a full file system insufficient storage', async () => {
   expect(error).toMatchObject({ code: 'INSUFFICIENT_STORAGE', retryable: false, details: { disk: 3 }, cause: { code: 'ENOSPC' } })
 })
 
+it('calls a used-up quota so, too, for which the run time has no name', async () => {
+  const cause = Object.assign(new Error('Unknown system error -122'), {
+    errno: -122,
+    code: 'Unknown system error -122',
+    syscall: 'write',
+  })
+  expect(await failureOf(whileStaging(1, () => Promise.reject(cause)))).toMatchObject({ code: 'INSUFFICIENT_STORAGE', cause })
+})
+
 it('hears it from programs too', async () => {
   const failed = new HoldfastError('TOOL_FAILED', 'qemu-img ended with exit code 1: could not write: No space left on device')
   expect(await failureOf(whileStaging(0, () => Promise.reject(failed)))).toMatchObject({

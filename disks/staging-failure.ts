@@ -1,4 +1,5 @@
 import { HoldfastError } from '../domain/errors.ts'
+import { errnoOf } from '../domain/system-errno.ts'
 
 /** `No space left on device` and `Disk quota exceeded`: only a person can help. */
 const fullCodes = new Set(['ENOSPC', 'EDQUOT'])
@@ -37,6 +38,6 @@ function stagingFailure(diskIndex: number, error: unknown): unknown {
 
 /** The code of an error that the operating system raised. */
 function systemCodeOf(error: unknown): string | null {
-  if (!(error instanceof Error) || error instanceof HoldfastError || !('syscall' in error) || !('code' in error)) return null
-  return typeof error.code === 'string' ? error.code : null
+  if (!(error instanceof Error) || error instanceof HoldfastError || !('syscall' in error)) return null
+  return errnoOf(error) ?? null
 }

@@ -2,6 +2,9 @@
 import { statfs } from 'node:fs/promises'
 import { HoldfastError } from '../domain/errors.ts'
 import type { ErrorCode } from '../domain/errors.ts'
+import { errnoOf } from '../domain/system-errno.ts'
+
+export { errnoOf }
 
 const codeByErrno: Readonly<Record<string, ErrorCode>> = {
   EROFS: 'REPO_INVALID',
@@ -18,16 +21,6 @@ const codeByErrno: Readonly<Record<string, ErrorCode>> = {
 const adviceByCode: Partial<Record<ErrorCode, string>> = {
   REPO_INVALID: 'Holdfast must be able to write there: check the path, the owner and the mount options.',
   REPO_UNAVAILABLE: 'Check that the disk or share is there and mounted; it is tried again.',
-}
-
-/** Those that shares and quotas give, and libuv has no names for. */
-const unnamedErrnos: Readonly<Record<number, string>> = { [-116]: 'ESTALE', [-121]: 'EREMOTEIO', [-122]: 'EDQUOT' }
-
-/** The errno of a failed system call (`ENOENT`), or `undefined`. */
-export function errnoOf(error: unknown): string | undefined {
-  if (!(error instanceof Error)) return undefined
-  const unnamed = 'errno' in error && typeof error.errno === 'number' ? unnamedErrnos[error.errno] : undefined
-  return unnamed ?? ('code' in error && typeof error.code === 'string' ? error.code : undefined)
 }
 
 /**

@@ -1,5 +1,6 @@
 /** Making, testing, reaching and giving up the places of repositories, where they are. */
-import { HoldfastError } from '../domain/errors.ts'
+import { findRepository } from '../db/queries/repositories.ts'
+import { HoldfastError, isErrorCode } from '../domain/errors.ts'
 import type { Enforcement } from '../domain/immutability.ts'
 import { liesIn } from '../domain/repository-overlap.ts'
 import type { RepositoryRecord } from '../domain/repository-place.ts'
@@ -9,6 +10,7 @@ import type { RepositoryRequest } from '../temporal/operations.ts'
 import { enforcementAt } from './backup-locks.ts'
 import { guarded } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
+import { lookAt } from './storage-monitoring.ts'
 
 /** Where a repository is to be reached instead. */
 export interface MovedRepository {
@@ -26,10 +28,10 @@ export interface RepositoryPlaceActivities {
   /** Makes the place a repository, which takes and gives back what is written. `REPO_*`. Idempotent. */
   initializeRepository(repository: RepositoryRequest): Promise<StorageInfo>
 
-  /** Writes, reads back, and removes. `REPO_*`. Leaves nothing behind but the mount. */
+  /** Writes, reads back, and removes; of a registered repository only where its own files lie. `REPO_*`. Leaves nothing behind but the mount. */
   probeRepository(repository: RepositoryRequest): Promise<StorageInfo>
 
-  /** What really keeps locked files there from being changed. `REPO_*`. Leaves nothing behind. */
+  /** What really keeps locked files there from being changed; whose files, as {@link probeRepository}. `REPO_*`. Leaves nothing behind. */
   probeImmutability(repository: RepositoryRequest): Promise<Enforcement>
 
   /** `REPO_INVALID` when another place does not hold this very repository. Leaves nothing behind. */
@@ -45,13 +47,30 @@ export interface RepositoryPlaceActivities {
   attachRepository(repositoryId: string): Promise<void>
 }
 
+/** Mounting is part of it. */
+const PROBE_DEADLINE_MS = 60_000
+
+type Dependencies = Pick<HostDependencies, 'catalog' | 'repositories' | 'locker' | 'attachRepository' | 'mountsFolder'>
+
 /** Steps of a data host. */
 export function createRepositoryPlaceActivities({
+  catalog,
   repositories,
   locker,
   attachRepository,
   mountsFolder,
-}: HostDependencies): RepositoryPlaceActivities {
+}: Dependencies): RepositoryPlaceActivities {
+  /** A place that nobody registered may hold anything, or nothing. Of others an empty folder shows that the disk is not mounted. */
+  async function probe(repository: RepositoryRequest): Promise<StorageInfo> {
+    const record = recordOf(repository)
+    const opened = repositories.open(record)
+    if (!(await findRepository(catalog, record.id))) return opened.storage()
+    const look = await lookAt(record, () => opened, { deadlineMs: PROBE_DEADLINE_MS })
+    if (look.reached) return look.storage
+    const code = isErrorCode(look.code) ? look.code : 'INTERNAL'
+    throw new HoldfastError(code, look.message, { details: { repository_id: record.id } })
+  }
+
   return guarded({
     async mountRepository(repository: RepositoryRequest): Promise<MountState> {
       refuseOurMounts(repository, mountsFolder)
@@ -69,10 +88,11 @@ export function createRepositoryPlaceActivities({
     },
 
     async probeRepository(repository: RepositoryRequest): Promise<StorageInfo> {
-      return repositories.open(recordOf(repository)).storage()
+      return probe(repository)
     },
 
     async probeImmutability(repository: RepositoryRequest): Promise<Enforcement> {
+      await probe(repository)
       return enforcementAt({ repositories, locker }, recordOf(repository))
     },
 

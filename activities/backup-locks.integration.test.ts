@@ -123,6 +123,7 @@ test('a backup that could not be locked is told, once', async () => {
   const alerts = await listAlerts(catalog, { repositoryId: 'repo-told' }, { limit: 10 })
   expect(alerts).toMatchObject([{ kind: 'immutability_broken', severity: 'critical', resolved_at: null }])
   expect(alerts[0]?.message).toContain(
-    `backup ${backupId} was published and could not be locked: chattr: No space left on device`,
+    `backup ${backupId} was published and could not be locked: chattr: No space left on device. Remove what keeps it from being locked.`,
   )
+  expect(alerts[0]?.message, 'nobody did this').not.toContain('who did')
 })

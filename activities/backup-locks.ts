@@ -65,7 +65,12 @@ export function createBackupLockActivities(dependencies: Dependencies): BackupLo
       } catch (error) {
         // A repository that is away has an alert of its own.
         if (error instanceof HoldfastError && error.code !== 'REPO_UNAVAILABLE') {
-          await alertBroken(catalog, row, `its locks could not be looked at: ${error.message}`, [])
+          await alertBroken(
+            catalog,
+            row,
+            `its locks could not be looked at: ${error.message} Nobody knows whether they hold.`,
+            [],
+          )
         }
         throw error
       }
@@ -92,7 +97,12 @@ export function createLockRecordActivities({ catalog }: { catalog: Catalog }): L
     async reportUnlocked({ backupId, message }: { backupId: string; message: string }): Promise<void> {
       const { repository } = await loadBackupWork(catalog, backupId)
       const broken = [{ backupId, missing: [message], relocked: false }]
-      await alertBroken(catalog, repository, `backup ${backupId} was published and could not be locked: ${message}`, broken)
+      await alertBroken(
+        catalog,
+        repository,
+        `backup ${backupId} was published and could not be locked: ${message.replace(/\.?$/, '.')} Remove what keeps it from being locked.`,
+        broken,
+      )
     },
   })
 }
@@ -201,7 +211,12 @@ async function attestRepository(dependencies: Dependencies, row: BackupRepositor
     .filter(([backupId]) => promised.has(backupId) || still.has(backupId))
     .map(([backupId, what]): BrokenLock => ({ backupId, missing: what, relocked: !still.has(backupId) }))
   if (broken.length > 0) {
-    await alertBroken(catalog, row, `of ${locks.length} locked backups, ${broken.length} were not: ${namesOf(broken)}`, broken)
+    await alertBroken(
+      catalog,
+      row,
+      `of ${locks.length} locked backups, ${broken.length} were not: ${namesOf(broken)} Find out who did this.`,
+      broken,
+    )
   } else {
     await recordAttestation(catalog, row.id, new Date())
     await resolveAlert(catalog, 'immutability_broken', row.id)
@@ -249,7 +264,7 @@ async function alertBroken(
     kind: 'immutability_broken',
     subject: id,
     severity: 'critical',
-    message: `Repository "${name}": ${what} Find out who did this. POST /repositories/${id}/attest looks again; this alert ends when everything holds.`,
+    message: `Repository "${name}": ${what} POST /repositories/${id}/attest looks again; this alert ends when everything holds.`,
     repositoryId: id,
     details: {
       broken_count: broken.length,

@@ -15,6 +15,7 @@ import { locateBackup } from './backup-location.ts'
 import type { BackupLocation } from './backup-location.ts'
 import { guarded } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
+import { lookInTurn, type Look } from './look-turns.ts'
 import { troubleOf } from './repository-trouble.ts'
 import { withRunFolder } from './run-folders.ts'
 
@@ -56,12 +57,14 @@ export interface ParkingActivities {
 /** Steps of a data host. */
 export function createParkingActivities(dependencies: HostDependencies): ParkingActivities {
   const { catalog } = dependencies
+  const pending = new Map<string, Look>()
   return guarded({
     async awaitRepository({ backupId, reads }: ParkedBackup): Promise<void> {
       const work = await loadBackupWork(catalog, backupId)
       if (reads) await requireSnapshot(dependencies, work, reads)
       const location = locateBackup(work, dependencies)
-      const trouble = (await troubleOf(location)) ?? (await wantOfRoom(catalog, work, location))
+      const look = async (): Look => (await troubleOf(location)) ?? (await wantOfRoom(catalog, work, location))
+      const trouble = await lookInTurn(pending, work.repository.id, look)
       if (!trouble) return
       const reason = parkedReasonOf(trouble) ?? 'repository_unavailable'
       await noteWhyParked(catalog, backupId, { reason, message: trouble.message })

@@ -21,6 +21,7 @@ import { Compensations } from './compensation.ts'
 import { asApplicationFailure, failureOf } from './failure.ts'
 import type { FailureReport } from './failure.ts'
 import { outlastingRepository } from './parking.ts'
+import type { Parkable } from './parking.ts'
 import { hostKey, stateKey } from './search-attributes.ts'
 
 /** How often the snapshot is taken again because the source changed under it. */
@@ -124,16 +125,19 @@ async function backUpOnce(
   // The wait for a repository can be cancelled, the publication itself cannot.
   await outlastingRepository(parkable, () => CancellationScope.nonCancellable(() => host.publishBackup(publication)))
   undo.forget()
-  await CancellationScope.nonCancellable(() => completePublished(patience, backupId, undo))
+  await CancellationScope.nonCancellable(() => completePublished(parkable, undo))
   setCurrentDetails(describeBackup(plan, 'published'))
   return plan
 }
 
 /** From the rename on the backup exists: what is left must happen, and no failure may undo it. */
-async function completePublished(patience: HostPatience, backupId: string, undo: Compensations): Promise<void> {
+async function completePublished(parkable: Parkable, undo: Compensations): Promise<void> {
+  const { backupId, host: patience } = parkable
   const host = hostSteps(patience)
   undo.add('end the snapshot', () => host.endSnapshot(backupId, 'published'))
-  const recorded: RecordedPublication | undefined = await host.recordPublication(backupId)
+  // A password that has just been changed must not make a failure of what lies there.
+  const record = (): Promise<RecordedPublication | undefined> => host.recordPublication(backupId)
+  const recorded = await outlastingRepository(parkable, record)
   // A backup that was on its way when locks came has recorded none; the attestation locks what it leaves.
   const lock = recorded?.toBeLocked ? lockPublished(patience, backupId) : undefined
   await Promise.all([undo.run(), lock])

@@ -127,7 +127,7 @@ test('a repository that looks well although nothing gets further is tried less a
   expect((await time.currentTimeMs()) - began).toBeLessThan(200_000)
 })
 
-test.each(['stageBackup', 'publishBackup'])('%s waits, too, and nothing is copied again', async (name) => {
+test.each(['stageBackup', 'publishBackup', 'recordPublication'])('%s waits, too, and nothing is copied again', async (name) => {
   failures = { [name]: [full(), away()], awaitRepository: notYet(3) }
   await start()
   await handle.result()

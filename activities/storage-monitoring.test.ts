@@ -1,7 +1,9 @@
-import { describe, expect, test } from 'vitest'
+import { MockActivityEnvironment } from '@temporalio/testing'
+import { describe, expect, test, vi } from 'vitest'
 import { HoldfastError } from '../domain/errors.ts'
 import type { StorageInfo } from '../domain/storage.ts'
-import { lookAt } from './storage-monitoring.ts'
+import type { HostedRepository } from '../hosting/hosted-repository.ts'
+import { createLookActivities, lookAt } from './storage-monitoring.ts'
 
 const storage: StorageInfo = { totalBytes: 10, usedBytes: 4, availableBytes: 6, totalInodes: 0, usedInodes: 0, writable: true }
 const never = () => new Promise<never>(() => {})
@@ -48,5 +50,39 @@ describe('a look', () => {
       message: expect.stringMatching(message),
       latencyMs: expect.any(Number),
     })
+  })
+})
+
+describe('the step', () => {
+  const record = { id: 'repo-1', type: 'local', config: { path: '/srv/repo' }, credentialsId: null } as const
+  const stepOn = (repository: Partial<HostedRepository>) => {
+    // Only what a look uses.
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+    const open = (): HostedRepository => ({ root: '/srv/repo', storage: async () => storage, ...repository }) as HostedRepository
+    const steps = createLookActivities({ repositories: { open, mount: never, unmount: never, forget: never, close: never } })
+    return () => steps.lookAtRepository(record)
+  }
+
+  test('does not wait for a reserve that takes long, and has it made once', async () => {
+    const keepReserve = vi.fn<typeof never>(never)
+    const step = stepOn({ readIdentity: async () => 'repo-1', keepReserve })
+    const began = performance.now()
+    for (const environment of [new MockActivityEnvironment(), new MockActivityEnvironment()]) {
+      expect(await environment.run(step)).toMatchObject({ reached: true, storage })
+    }
+    expect(performance.now() - began).toBeLessThan(3_500)
+    expect(keepReserve).toHaveBeenCalledOnce()
+  })
+
+  test('asks nothing anew of a disk that has not answered yet', async () => {
+    const readIdentity = vi.fn<typeof never>(never)
+    const step = stepOn({ readIdentity })
+    for (const environment of [new MockActivityEnvironment(), new MockActivityEnvironment()]) {
+      const look = environment.run(step)
+      await expect.poll(() => readIdentity.mock.calls.length).toBeGreaterThan(0)
+      environment.cancel()
+      await expect(look).rejects.toThrow(/CANCELLED/i)
+    }
+    expect(readIdentity).toHaveBeenCalledOnce()
   })
 })

@@ -16,6 +16,8 @@ import type { HostDependencies } from './host-dependencies.ts'
 
 /** A look that takes longer has not been answered, whoever promised to answer sooner. Less than the step may take: see `workflows/activity-options.ts`. */
 const LOOK_DEADLINE_MS = 12_000
+/** With the look less than the step may take. Where the reserve has to be written out it may take longer; that goes on, and nobody waits for it. */
+const RESERVE_PATIENCE_MS = 1_000
 const DAY_MS = 24 * 60 * 60 * 1000
 
 export interface LookActivities {
@@ -25,21 +27,41 @@ export interface LookActivities {
 
 /** Steps of a data host, on a queue of their own: twenty long verifications must not make every repository look dead. */
 export function createLookActivities({ repositories }: Pick<HostDependencies, 'repositories'>): LookActivities {
+  const identities = new Map<string, Promise<string | null>>()
+  const reserves = new Map<string, Promise<void>>()
   return guarded({
     async lookAtRepository(record: RepositoryRecord): Promise<StorageLook> {
       const signal = cancellationSignal()
-      const look = await lookAt(record, () => repositories.open(record), { signal })
+      const open = () => {
+        const repository = repositories.open(record)
+        const readIdentity = () => onceAtATime(identities, repository.root, () => repository.readIdentity())
+        return { readIdentity, storage: () => repository.storage() }
+      }
+      const look = await lookAt(record, open, { signal })
       // A mover that stops has not seen that a repository is away.
       signal.throwIfAborted()
       // What a deletion on a full disk gave back is set aside again; a failure is for the next look to tell.
-      if (look.reached && look.storage.writable)
-        await repositories
-          .open(record)
-          .keepReserve()
-          .catch(() => undefined)
+      if (look.reached && look.storage.writable) {
+        const repository = repositories.open(record)
+        const kept = onceAtATime(reserves, repository.root, () => repository.keepReserve())
+        await within(RESERVE_PATIENCE_MS, kept, signal).catch(() => undefined)
+      }
       return look
     },
   })
+}
+
+/** What hangs in a dead disk keeps a thread of the mover: whoever asks the same meanwhile waits for the same answer. */
+async function onceAtATime<T>(pending: Map<string, Promise<T>>, root: string, ask: () => Promise<T>): Promise<T> {
+  const asked = pending.get(root)
+  if (asked) return asked
+  const answer = ask()
+  pending.set(root, answer)
+  try {
+    return await answer
+  } finally {
+    pending.delete(root)
+  }
 }
 
 /** Never throws; on abort, which is for the caller to see, it answers at once. `open`: touches nothing. */

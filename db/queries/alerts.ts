@@ -24,6 +24,8 @@ export interface NewAlert {
   repositoryId?: string | null
   backupId?: string | null
   details?: JsonObject
+  /** One of this cause that was resolved no longer ago is opened again instead of a new one: for causes that come and go. */
+  reopenWithinMs?: number
 }
 
 /**
@@ -31,11 +33,13 @@ export interface NewAlert {
  * beginning stay. Whoever asks at the same time, one alert is open. Returns whether it is a new one. Also inside a transaction.
  */
 export async function openAlert(catalog: Catalog, alert: NewAlert, at: Date = new Date()): Promise<boolean> {
-  const { kind, subject, severity, message, repositoryId = null, backupId = null, details = {} } = alert
+  const { kind, subject, severity, message, repositoryId = null, backupId = null, details = {}, reopenWithinMs } = alert
   const cause = alertCause(kind, subject)
   const now = { severity, message, details: JSON.stringify(details) }
   const open = await openIdOf(catalog, cause)
   if (open !== undefined && (await seenAgain(catalog, open, now, at))) return false
+  const since = reopenWithinMs === undefined ? null : new Date(at.getTime() - reopenWithinMs)
+  if (open === undefined && since !== null && (await reopened(catalog, cause, since, { ...now, seen_at: at }))) return false
   const id = `alert-${ulid().toLowerCase()}`
   await catalog
     .insertInto('alerts')
@@ -128,6 +132,24 @@ export async function pruneAlerts(catalog: Catalog, before: Date): Promise<numbe
 async function openIdOf(catalog: Catalog, cause: string): Promise<string | undefined> {
   const row = await catalog.selectFrom('alerts').select('id').where('open_cause', '=', cause).executeTakeFirst()
   return row?.id
+}
+
+/** The last one of the cause, if it was resolved after `since`. */
+async function reopened(
+  catalog: Catalog,
+  cause: string,
+  since: Date,
+  now: { severity: AlertSeverity; message: string; details: string; seen_at: Date },
+): Promise<boolean> {
+  const result = await catalog
+    .updateTable('alerts')
+    .set({ ...now, resolved_at: null })
+    .where('cause', '=', cause)
+    .where('resolved_at', '>=', since)
+    .orderBy('resolved_at', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+  return result.numUpdatedRows > 0n
 }
 
 /** False when it was resolved meanwhile. */

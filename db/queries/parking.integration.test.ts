@@ -96,3 +96,15 @@ test('a backup that has ended is not parked, and is never parked again', async (
   expect((await job()).parked_reason).toBeNull()
   expect(await openAlerts()).toEqual([])
 })
+
+test('parked again soon, it has the alert that it had, not another one', async () => {
+  const parked = { backupId, diskIndex: 0 }
+  await parkBackup(catalog, { ...parked, ...full })
+  const [first] = await openAlerts()
+  await unparkBackup(catalog, parked)
+  expect(await openAlerts()).toEqual([])
+  await parkBackup(catalog, { ...parked, ...away })
+  expect(await openAlerts()).toMatchObject([
+    { id: first?.id, opened_at: first?.opened_at, message: expect.stringContaining(away.message) },
+  ])
+})

@@ -18,6 +18,9 @@ export interface WhyParked {
   message: string
 }
 
+/** A backup that goes on and is parked again soon has one alert, not one for each time. */
+const SAME_PARKING_MS = 30 * 60_000
+
 const notParked = { parked_reason: null, parked_at: null, parked_message: null }
 
 /** Notes that this work waits, and opens the alert. A backup that has ended is not parked any more. Idempotent. */
@@ -48,6 +51,7 @@ export async function parkBackup(catalog: Catalog, parked: ParkedWork & WhyParke
       repositoryId: job.repository_id,
       backupId,
       details: { reason, vm_name: job.vm_name },
+      reopenWithinMs: SAME_PARKING_MS,
     })
   })
 }

@@ -3,6 +3,7 @@ import { createTestCatalog } from '../../test/catalog.ts'
 import type { TestCatalog } from '../../test/catalog.ts'
 import { insertBackup, insertRepository, insertVm } from '../../test/catalog-rows.ts'
 import { failureOf } from '../../test/failure.ts'
+import { openAlert } from './alerts.ts'
 import { requireRepository } from './repositories.ts'
 import { updateRepository } from './repository-records.ts'
 
@@ -33,4 +34,18 @@ test('a repository stays where it is while a backup runs into it, although it wa
   // The answer was lost, and it is said again.
   await updateRepository(catalog, 'repo-a', { place })
   expect(await configOf()).toEqual(place.config)
+})
+
+test('a share that is switched off is no longer reported as away, because nobody looks at it', async () => {
+  const { catalog } = database
+  await insertRepository(catalog, 'repo-share')
+  await catalog.updateTable('backup_repositories').set({ repository_type: 'nfs' }).where('id', '=', 'repo-share').execute()
+  await insertRepository(catalog, 'repo-folder')
+  for (const subject of ['repo-share', 'repo-folder']) {
+    const alert = { kind: 'repository_offline', severity: 'critical', message: 'It is away.' } as const
+    await openAlert(catalog, { ...alert, subject, repositoryId: subject })
+    await updateRepository(catalog, subject, { settings: { enabled: false } })
+  }
+  const left = await catalog.selectFrom('alerts').select('repository_id').where('resolved_at', 'is', null).execute()
+  expect(left).toEqual([{ repository_id: 'repo-folder' }])
 })

@@ -1,14 +1,17 @@
 /** Writing repositories: recording, changing and forgetting them. Every statement may run twice. */
 import { isDeepStrictEqual } from 'node:util'
 import type { Insertable, Transaction, Updateable } from 'kysely'
+import type { RepositoryType } from '../../domain/backup.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { JsonObject } from '../../domain/errors.ts'
 import type { Enforcement } from '../../domain/immutability.ts'
+import { isShareType } from '../../domain/repository-place.ts'
 import type { RepositorySettings } from '../../domain/repository-settings.ts'
 import type { StorageInfo } from '../../domain/storage.ts'
 import type { Catalog } from '../client.ts'
 import { isDuplicateKey } from '../driver-errors.ts'
 import type { BackupRepositoriesTable, Database } from '../schema.ts'
+import { resolveAlert } from './alerts.ts'
 import { deleteCredentials } from './credentials.ts'
 import { findRepository, repositoryNotFound } from './repositories.ts'
 import { nameTaken } from './repository-conflicts.ts'
@@ -78,6 +81,10 @@ export async function updateRepository(catalog: Catalog, repositoryId: string, c
       if (Object.keys(columns).length === 0) return
       await transaction.updateTable('backup_repositories').set(columns).where('id', '=', repositoryId).execute()
       if (place) await deleteCredentials(transaction, before.credentials_id)
+      // Nobody looks at a share that is switched off: its alert would stay for ever.
+      if (settings.enabled === false && isShareType(before.repository_type)) {
+        await resolveAlert(transaction, 'repository_offline', repositoryId)
+      }
     }),
   )
 }
@@ -119,6 +126,7 @@ export async function checkDeletable(catalog: Catalog, repositoryId: string): Pr
 }
 
 interface LockedRepository {
+  repository_type: RepositoryType
   config: JsonObject
   credentials_id: string | null
 }
@@ -130,7 +138,7 @@ function isAlready(before: LockedRepository, { config, credentialsId }: NonNulla
 async function lockRepository(transaction: Transaction<Database>, repositoryId: string): Promise<LockedRepository | undefined> {
   return transaction
     .selectFrom('backup_repositories')
-    .select(['config', 'credentials_id'])
+    .select(['repository_type', 'config', 'credentials_id'])
     .where('id', '=', repositoryId)
     .forUpdate()
     .executeTakeFirst()

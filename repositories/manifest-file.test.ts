@@ -21,7 +21,8 @@ describe('the manifest file', () => {
         expect(parseManifest(Buffer.from(renderManifest(manifest)), 'm')).toEqual(manifest)
       }),
     )
-  })
+    // A hundred configurations of any size: seconds on a busy machine.
+  }, 60_000)
 
   it('is JSON that people and other tools can read', () => {
     expect(JSON.parse(bytes.toString())).toMatchObject(incremental)

@@ -14,6 +14,8 @@ export interface RepositoryUnderTest {
   repository: Repository
   /** The same place, under another id. */
   withId(id: string): Repository
+  /** `false` where a file's blocks are known only a while after it was written, as on SMB. */
+  tellsBlocks?: boolean
   cleanUp(): Promise<void>
 }
 
@@ -37,7 +39,7 @@ export function describeRepository(name: string, makeRepository: () => Promise<R
     describeListing(current)
     describeDamage(current)
     describeDeletion(current)
-    describeReserve(current)
+    describeReserve(current, () => place)
   })
 }
 
@@ -277,13 +279,13 @@ function describeDeletion(current: () => Repository): void {
   })
 }
 
-function describeReserve(current: () => Repository): void {
+function describeReserve(current: () => Repository, place: () => RepositoryUnderTest): void {
   const reserve = () => lstat(join(current().root, 'holdfast-reserve'))
 
   it('sets space aside that is really taken, gives it back, and takes it again', async () => {
     const made = await reserve()
     expect(made.size).toBeGreaterThan(0)
-    expect(made.blocks * 512).toBeGreaterThanOrEqual(made.size)
+    expect(place().tellsBlocks === false || made.blocks * 512 >= made.size).toBe(true)
     await current().keepReserve()
     expect((await reserve()).mtimeMs).toBe(made.mtimeMs)
     await current().releaseReserve()

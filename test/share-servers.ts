@@ -1,4 +1,4 @@
-/** A real NFS server and a real SMB server, on the loopback of a machine that is ours alone: see `real-shares.integration.test.ts`. */
+/** A real NFS server and a real SMB server, on the loopback of a machine that is ours alone: see `shares-in-uml.ts`. */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -41,7 +41,7 @@ export async function nfsServer(folder: string): Promise<ShareServer> {
     type: 'nfs',
     failsWrites: true,
     // Quick to notice a server that is gone, and still patient with a machine that does many things.
-    config: (share) => ({ server: '127.0.0.1', export_path: `/${share}`, mount_options: ['vers=4.2', 'timeo=15', 'retrans=1'] }),
+    config: (share) => ({ server: '127.0.0.1', export_path: `/${share}`, mount_options: ['vers=4.2', 'timeo=10', 'retrans=1'] }),
     async start() {
       if (isFirst) {
         // Clients that had locks may ask for them again this long after a start, the least that there is.
@@ -54,6 +54,8 @@ export async function nfsServer(folder: string): Promise<ShareServer> {
       }
       isFirst = false
       await runTool('rpc.nfsd', ['-N', '3', '-U', '2'], LIMIT)
+      // Nobody but us had locks, and whoever had them has given up.
+      await writeFile('/proc/fs/nfsd/v4_end_grace', 'Y\n')
     },
     stop: async () => void (await runTool('rpc.nfsd', ['0'], LIMIT)),
   }

@@ -50,9 +50,11 @@ test('a second server may be started while the first one is still dying', async 
   expect(await query(options.socketPath, 'select 1 as answer')).toEqual([{ answer: 1 }])
 })
 
-test('it listens on its socket only, and stopping removes that', async () => {
+test('it listens on its socket only, writes through what was committed, and stopping removes the socket', async () => {
   const options = await place()
   const server = await start(options)
+  const flushing = await query(options.socketPath, "show variables where variable_name = 'innodb_flush_log_at_trx_commit'")
+  expect(flushing).toEqual([{ Variable_name: 'innodb_flush_log_at_trx_commit', Value: '1' }])
   expect(await listeningSockets(server.pid)).toEqual([])
   expect((await stat(options.dataFolder)).mode & 0o077).toBe(0)
   await server.stop()

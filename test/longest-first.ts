@@ -16,6 +16,8 @@ export const knownSeconds: Readonly<Record<string, number>> = {
   'test/crash-proof.integration.test.ts': 112,
   'worker/interruptions.integration.test.ts': 111,
   'sources/libvirt/live-backups.integration.test.ts': 97,
+  'hosting/real-nfs-shares.integration.test.ts': 110,
+  'hosting/real-smb-shares.integration.test.ts': 110,
   'disks/restore.integration.test.ts': 97,
   'sources/libvirt/host-ssh.integration.test.ts': 90,
   'sources/libvirt/live-faults.integration.test.ts': 83,
@@ -26,6 +28,8 @@ export const knownSeconds: Readonly<Record<string, number>> = {
   'worker/histories-of-mounts.integration.test.ts': 62,
   'disks/verify.integration.test.ts': 61,
   'worker/cleanup.integration.test.ts': 61,
+  'worker/parked-backup.integration.test.ts': 60,
+  'worker/hanging-share.integration.test.ts': 55,
   'sources/libvirt/restorer.integration.test.ts': 51,
   'api/libvirt-source.integration.test.ts': 51,
   'worker/mount-interruptions.integration.test.ts': 50,
@@ -34,8 +38,12 @@ export const knownSeconds: Readonly<Record<string, number>> = {
   'sources/disk-image/source.integration.test.ts': 40,
   'dev/bootstrap.integration.test.ts': 40,
   'sources/libvirt/orphans.integration.test.ts': 39,
+  'locker/locker.integration.test.ts': 40,
+  'hosting/transfers-on-a-share.integration.test.ts': 38,
   'worker/backup.integration.test.ts': 36,
+  'worker/storage-monitor.integration.test.ts': 36,
   'mounts/kernel/conformance.integration.test.ts': 35,
+  'hosting/hanging-share.integration.test.ts': 34,
 }
 
 export class LongestFirst extends BaseSequencer {

@@ -4,7 +4,8 @@
  */
 import { readFile } from 'node:fs/promises'
 
-let turn = 0
+/** Several processes may start readers, each of which would begin with the same processor. */
+let turn = process.pid
 
 /** The number of the processor for the next reader: one that this process may use. */
 export async function nextProcessor(): Promise<number> {

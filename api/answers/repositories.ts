@@ -1,9 +1,9 @@
 /** Repositories as the API shows them. */
 import type { z } from '@hono/zod-openapi'
 import type { BackupRepository } from '../../db/queries/repositories.ts'
+import { thresholdsOfRow } from '../../db/queries/repository-health.ts'
 import type { JsonObject } from '../../domain/errors.ts'
 import type { Enforcement } from '../../domain/immutability.ts'
-import { thresholdsOf } from '../../domain/repository-settings.ts'
 import type { StorageInfo } from '../../domain/storage.ts'
 import { usedPercentage } from '../../domain/storage-health.ts'
 import type { MountState } from '../../hosting/hosted-repository.ts'
@@ -76,7 +76,7 @@ export function mountAnswer(repositoryId: string, state: MountState, message: st
   }
 }
 
-function spaceOf(storage: StorageInfo) {
+export function spaceOf(storage: StorageInfo) {
   return {
     total_bytes: storage.totalBytes,
     used_bytes: storage.usedBytes,
@@ -99,11 +99,8 @@ function immutableConfigOf(row: BackupRepository): Shown['immutable_config'] {
   }
 }
 
-function thresholdsAnswer({ warning_percent, critical_percent }: BackupRepository): Shown['thresholds'] {
-  const { warningPercent, criticalPercent } = thresholdsOf({
-    ...(warning_percent !== null && { warningPercent: warning_percent }),
-    ...(critical_percent !== null && { criticalPercent: critical_percent }),
-  })
+function thresholdsAnswer(row: BackupRepository): Shown['thresholds'] {
+  const { warningPercent, criticalPercent } = thresholdsOfRow(row)
   return { warning_percent: warningPercent, critical_percent: criticalPercent }
 }
 

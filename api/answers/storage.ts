@@ -4,10 +4,9 @@ import type { BackupRepository } from '../../db/queries/repositories.ts'
 import type { RepositorySample } from '../../db/queries/repository-samples.ts'
 import { forecastFull } from '../../domain/storage-forecast.ts'
 import { usedInodesPercentage, usedPercentage } from '../../domain/storage-health.ts'
-import type { StorageInfo } from '../../domain/storage.ts'
 import type { StorageRefresh } from '../../temporal/operations.ts'
 import type { refreshStorageAnswer, storageAnswer, storageSummaryAnswer, trendAnswer } from '../schemas/storage.ts'
-import { recordedStorage } from './repositories.ts'
+import { recordedStorage, spaceOf } from './repositories.ts'
 import { timeOrNull } from './units.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
@@ -113,14 +112,5 @@ function sampleAnswer(row: RepositorySample): z.infer<typeof trendAnswer>['sampl
     used_inodes: row.used_inodes,
     latency_ms: row.latency_ms,
     health_status: row.health,
-  }
-}
-
-function spaceOf(storage: StorageInfo) {
-  return {
-    total_bytes: storage.totalBytes,
-    used_bytes: storage.usedBytes,
-    available_bytes: storage.availableBytes,
-    used_percentage: usedPercentage(storage),
   }
 }

@@ -6,6 +6,7 @@ import { shareTypes } from '../../domain/repository-place.ts'
 import type { RepositoryRecord } from '../../domain/repository-place.ts'
 import { DEFAULT_THRESHOLDS, judgeLook, storageAlertKinds } from '../../domain/storage-health.ts'
 import type { HealthState, HealthVerdict, StorageAlertKind, StorageLook, Thresholds } from '../../domain/storage-health.ts'
+import type { StorageInfo } from '../../domain/storage.ts'
 import type { Catalog } from '../client.ts'
 import type { BackupRepositoriesTable } from '../schema.ts'
 import { openAlert, resolveAlert } from './alerts.ts'
@@ -87,7 +88,7 @@ export async function recordLook(
 }
 
 /** The default ones where an administrator chose none. */
-function thresholdsOfRow(row: Pick<RepositoryRow, 'warning_percent' | 'critical_percent'>): Thresholds {
+export function thresholdsOfRow(row: Pick<RepositoryRow, 'warning_percent' | 'critical_percent'>): Thresholds {
   return {
     warningPercent: row.warning_percent ?? DEFAULT_THRESHOLDS.warningPercent,
     criticalPercent: row.critical_percent ?? DEFAULT_THRESHOLDS.criticalPercent,
@@ -98,13 +99,16 @@ function thresholdsOfRow(row: Pick<RepositoryRow, 'warning_percent' | 'critical_
 function findings(look: StorageLook) {
   if (!look.reached) return { latency_ms: null }
   const { storage, latencyMs } = look
+  return { ...spaceColumns(storage), latency_ms: latencyMs === null ? null : Math.round(latencyMs) }
+}
+
+export function spaceColumns(storage: StorageInfo) {
   return {
     total_size_bytes: storage.totalBytes,
     used_size_bytes: storage.usedBytes,
     available_size_bytes: storage.availableBytes,
     total_inodes: storage.totalInodes,
     used_inodes: storage.usedInodes,
-    latency_ms: latencyMs === null ? null : Math.round(latencyMs),
   }
 }
 

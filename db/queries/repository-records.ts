@@ -1,6 +1,6 @@
 /** Writing repositories: recording, changing and forgetting them. Every statement may run twice. */
 import { isDeepStrictEqual } from 'node:util'
-import type { Insertable, Transaction, Updateable } from 'kysely'
+import type { Transaction, Updateable } from 'kysely'
 import type { RepositoryType } from '../../domain/backup.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { JsonObject } from '../../domain/errors.ts'
@@ -14,6 +14,7 @@ import type { BackupRepositoriesTable, Database } from '../schema.ts'
 import { resolveAlert } from './alerts.ts'
 import { deleteCredentials } from './credentials.ts'
 import { findRepository, repositoryNotFound } from './repositories.ts'
+import { spaceColumns } from './repository-health.ts'
 import { nameTaken } from './repository-conflicts.ts'
 import type { WantedRepository } from './repository-conflicts.ts'
 import { checkRepositoryUnused, countBackupsIn, pinsIn } from './repository-uses.ts'
@@ -54,7 +55,8 @@ export async function insertRepository(catalog: Catalog, repository: NewReposito
         host_id: hostId,
         ...settingsColumns(settings),
         ...enforcementColumns(found.enforcement),
-        ...storageColumns(found.storage),
+        ...spaceColumns(found.storage),
+        last_check_at: new Date(),
       })
       .execute(),
   )
@@ -142,22 +144,6 @@ async function lockRepository(transaction: Transaction<Database>, repositoryId: 
     .where('id', '=', repositoryId)
     .forUpdate()
     .executeTakeFirst()
-}
-
-type StorageColumns = Pick<
-  Insertable<BackupRepositoriesTable>,
-  'total_size_bytes' | 'used_size_bytes' | 'available_size_bytes' | 'total_inodes' | 'used_inodes' | 'last_check_at'
->
-
-export function storageColumns(storage: StorageInfo): StorageColumns {
-  return {
-    total_size_bytes: storage.totalBytes,
-    used_size_bytes: storage.usedBytes,
-    available_size_bytes: storage.availableBytes,
-    total_inodes: storage.totalInodes,
-    used_inodes: storage.usedInodes,
-    last_check_at: new Date(),
-  }
 }
 
 function settingsColumns({ enabled, autoMount, thresholds, immutability, minRetentionDays }: Partial<RepositorySettings>) {

@@ -107,16 +107,14 @@ export function createLockRecordActivities({ catalog }: { catalog: Catalog }): L
   })
 }
 
-/** Whether locks are worth anything at a place, registered or not. A place that cannot be asked enforces nothing. `REPO_*` */
+/** Whether locks are worth anything at a place, registered or not, which is mounted. A place that cannot be asked enforces nothing. `REPO_*` */
 export async function enforcementAt(
   { repositories, locker }: Pick<HostDependencies, 'repositories' | 'locker'>,
   record: RepositoryRecord,
 ): Promise<Enforcement> {
-  const repository = repositories.open(record)
-  // A share is mounted by the first question.
-  await repository.storage()
+  const { root } = repositories.open(record)
   try {
-    return await locker.probe({ root: repository.root }, { deadlineMs: PROBE_DEADLINE_MS })
+    return await locker.probe({ root }, { deadlineMs: PROBE_DEADLINE_MS })
   } catch (error) {
     if (error instanceof HoldfastError && ['LOCK_FAILED', 'TOOL_MISSING'].includes(error.code)) {
       return { enforcedBy: 'none', reason: error.message }

@@ -92,6 +92,7 @@ export function createRepositoryPlaceActivities({
     },
 
     async probeImmutability(repository: RepositoryRequest): Promise<Enforcement> {
+      // A share is mounted by the first question.
       await probe(repository)
       return enforcementAt({ repositories, locker }, recordOf(repository))
     },

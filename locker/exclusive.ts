@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { HoldfastError } from '../domain/errors.ts'
 import type { Folder } from './folders.ts'
-import { errnoOf } from './folders.ts'
+import { errnoOf } from '../domain/system-errno.ts'
 
 const PATIENCE_MS = 15_000
 const POLL_MS = 25

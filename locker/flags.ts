@@ -2,7 +2,8 @@
 import { constants } from 'node:fs'
 import { open, unlink } from 'node:fs/promises'
 import { immutableAmong, setImmutable } from '../tools/chattr.ts'
-import { errnoOf, withFile } from './folders.ts'
+import { errnoOf } from '../domain/system-errno.ts'
+import { withFile } from './folders.ts'
 import type { Folder } from './folders.ts'
 
 const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants

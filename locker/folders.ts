@@ -7,6 +7,7 @@ import { open, readFile, readdir } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { isAbsolute, normalize } from 'node:path'
 import { HoldfastError } from '../domain/errors.ts'
+import { errnoOf } from '../domain/system-errno.ts'
 
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = constants
 
@@ -61,11 +62,6 @@ export async function withFile<T>(folder: Folder, name: string, work: (file: Fil
 /** Names in the folder, sorted. */
 export async function namesIn(folder: Folder): Promise<string[]> {
   return (await readdir(folder.handlePath)).sort()
-}
-
-/** The errno of a failed system call (`ENOENT`), or `undefined`. */
-export function errnoOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 }
 
 async function openInside(folder: Folder, name: string, flags: number): Promise<FileHandle | null> {

@@ -21,8 +21,8 @@ import { lockRecordName } from '../domain/repository-layout.ts'
 import { lockBriefly, lockEnded } from '../test/brief-lock.ts'
 import { failureOf } from '../test/failure.ts'
 import { requireTool } from '../test/requires.ts'
-import { createSmallExt4 } from '../test/small-ext4.ts'
-import type { SmallExt4 } from '../test/small-ext4.ts'
+import { createSmallDisk } from '../test/small-disk.ts'
+import type { SmallDisk } from '../test/small-disk.ts'
 import { temporaryFolder } from '../test/temporary-folder.ts'
 import { immutableAmong } from '../tools/chattr.ts'
 import { createLocker } from '../tools/locker.ts'
@@ -35,10 +35,10 @@ const HOUR_MS = 60 * 60 * 1000
 const vmFolder = 'web--abcd1234'
 const locker = createLocker()
 
-let ext4: SmallExt4
+let ext4: SmallDisk
 
 beforeAll(async () => {
-  ext4 = await createSmallExt4()
+  ext4 = await createSmallDisk(64 * 1024 * 1024)
 })
 
 afterAll(async () => {

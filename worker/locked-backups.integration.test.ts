@@ -18,8 +18,8 @@ import { createHoldfastProcesses } from '../test/holdfast-processes.ts'
 import type { HoldfastProcesses } from '../test/holdfast-processes.ts'
 import { recordHistory } from '../test/recorded-histories.ts'
 import { requireTool } from '../test/requires.ts'
-import { createSmallExt4 } from '../test/small-ext4.ts'
-import type { SmallExt4 } from '../test/small-ext4.ts'
+import { createSmallDisk } from '../test/small-disk.ts'
+import type { SmallDisk } from '../test/small-disk.ts'
 import { temporaryFolder } from '../test/temporary-folder.ts'
 import { immutableAmong } from '../tools/chattr.ts'
 import { runTool } from '../tools/run-tool.ts'
@@ -29,14 +29,14 @@ for (const program of ['qemu-nbd', 'chattr', 'lsattr', 'mkfs.ext4']) requireTool
 const FILES = ['disk-0.blocks', 'disk-0.qcow2', 'manifest.json']
 const immutability: ImmutabilitySettings = { method: 'linux_chattr', retentionPeriodDays: 30 }
 
-let ext4: SmallExt4
+let ext4: SmallDisk
 let holdfast: HoldfastProcesses
 let vm: Scenario
 let full: Selectable<BackupJobsTable>
 let increment: Selectable<BackupJobsTable>
 
 beforeAll(async () => {
-  ext4 = await createSmallExt4(160)
+  ext4 = await createSmallDisk(160 * MIB)
   holdfast = await createHoldfastProcesses()
   vm = await createScenario(holdfast, [2 * MIB], join(ext4.path, 'immutable'))
   await holdfast.operations.changeRepository({ ...repositoryOf(vm), settings: { immutability } })

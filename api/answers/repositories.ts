@@ -76,7 +76,7 @@ export function mountAnswer(repositoryId: string, state: MountState, message: st
   }
 }
 
-export function spaceOf(storage: StorageInfo) {
+export function spaceOf(storage: StorageInfo): Omit<z.infer<typeof testRepositoryAnswer>['storage'], 'writable'> {
   return {
     total_bytes: storage.totalBytes,
     used_bytes: storage.usedBytes,

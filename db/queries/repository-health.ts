@@ -13,6 +13,10 @@ import { openAlert, resolveAlert } from './alerts.ts'
 import { insertSample } from './repository-samples.ts'
 
 type RepositoryRow = Selectable<BackupRepositoriesTable>
+type SpaceColumns = Pick<
+  RepositoryRow,
+  'total_size_bytes' | 'used_size_bytes' | 'available_size_bytes' | 'total_inodes' | 'used_inodes'
+>
 
 /** What a look changed; for the log. */
 export interface RecordedLook {
@@ -102,7 +106,7 @@ function findings(look: StorageLook) {
   return { ...spaceColumns(storage), latency_ms: latencyMs === null ? null : Math.round(latencyMs) }
 }
 
-export function spaceColumns(storage: StorageInfo) {
+export function spaceColumns(storage: StorageInfo): SpaceColumns {
   return {
     total_size_bytes: storage.totalBytes,
     used_size_bytes: storage.usedBytes,

@@ -167,6 +167,15 @@ describe('unmounting', () => {
     expect(await desk.state('repo-a')).toEqual({ mounted: false, reason: null })
   })
 
+  it('is over before a mount that was asked for after it', async () => {
+    const first = desk.ensure('repo-a', nfs)
+    const released = desk.release('repo-a', { lazy: false })
+    const second = desk.ensure('repo-a', nfs)
+    await Promise.all([first, released, second])
+    expect(await desk.state('repo-a')).toMatchObject({ mounted: true })
+    expect(mounts.mounter.mount).toHaveBeenCalledTimes(2)
+  })
+
   it('clears away what is left of repositories that nobody knows, and leaves the others', async () => {
     for (const id of ['repo-a', 'repo-b']) await desk.ensure(id, nfs)
     expect(await newDesk().releaseAllBut(['repo-b'])).toEqual(['repo-a'])

@@ -31,7 +31,7 @@ export class ShareDesk {
   /** The last thing that was begun for each repository: they take turns. */
   readonly #turns = new Map<string, Promise<unknown>>()
   /** What a repository is being mounted as, for those who want just that. */
-  readonly #flights = new Map<string, { share: string; mounting: Promise<void> }>()
+  readonly #flights = new Map<string, { share: string; mounting: Promise<string> }>()
   /** What we mounted, and as what the kernel's list has it: that does not tell all options. */
   readonly #mountedAs = new Map<string, { share: string; found: MountedShare }>()
   readonly #failures = new Map<string, string>()
@@ -45,15 +45,14 @@ export class ShareDesk {
    * `TOOL_MISSING`; `REPO_BUSY` while something else there is in use; `REPO_UNAVAILABLE` when nothing comes back. An abort ends the waiting only.
    */
   async mount(id: string, share: SealedShare, { signal }: Waiting = {}): Promise<string> {
-    const root = await this.#rootOf(id)
     const wanted = asText(share)
     const flight = this.#flights.get(id)
-    if (flight?.share === wanted) return this.#waitFor(flight.mounting, root, signal)
-    const mounting = this.#inTurn(id, () => this.#mountNow(id, root, share)).finally(() => {
+    if (flight?.share === wanted) return this.#waitFor(flight.mounting, id, signal)
+    const mounting = this.#inTurn(id, (root) => this.#mountNow(id, root, share)).finally(() => {
       if (this.#flights.get(id)?.mounting === mounting) this.#flights.delete(id)
     })
     this.#flights.set(id, { share: wanted, mounting })
-    return this.#waitFor(mounting, root, signal)
+    return this.#waitFor(mounting, id, signal)
   }
 
   /** The same for work that can wait: a server that cannot be reached now is `REPO_UNAVAILABLE`, retryable. */
@@ -68,12 +67,10 @@ export class ShareDesk {
 
   /** `lazy`: out of sight at once. Otherwise `REPO_BUSY` while it is in use; one that does not answer goes lazily all the same. Idempotent. */
   async release(id: string, { lazy }: { lazy: boolean }): Promise<void> {
-    const root = await this.#rootOf(id)
-    await this.#waitFor(
-      this.#inTurn(id, () => this.#takeAway(id, root, lazy)),
-      root,
-      undefined,
-    )
+    // Who wants it mounted from now on does not mean the mount that goes away.
+    this.#flights.delete(id)
+    const releasing = this.#inTurn(id, (root) => this.#takeAway(id, root, lazy))
+    await this.#waitFor(releasing, id, undefined)
   }
 
   /** From the kernel's list; never waits for a share. */
@@ -101,9 +98,9 @@ export class ShareDesk {
     return gone.flat()
   }
 
-  async #mountNow(id: string, root: string, share: SealedShare): Promise<void> {
+  async #mountNow(id: string, root: string, share: SealedShare): Promise<string> {
     const { mounter, passwordOf } = this.#options
-    if (!(await this.#makeRoom(id, root, share))) return
+    if (!(await this.#makeRoom(id, root, share))) return root
     try {
       await mkdir(root, { mode: 0o700 }).catch(unlessExists)
       const { credentialsId, ...open } = share
@@ -113,6 +110,7 @@ export class ShareDesk {
       if (found === null) throw notThere(share)
       this.#mountedAs.set(id, { share: asText(share), found })
       this.#failures.delete(id)
+      return root
     } catch (error) {
       this.#failures.set(id, error instanceof Error ? error.message : String(error))
       throw error
@@ -153,8 +151,10 @@ export class ShareDesk {
     await rmdir(root).catch(() => undefined)
   }
 
-  #inTurn<T>(id: string, run: () => Promise<T>): Promise<T> {
-    const turn = (this.#turns.get(id) ?? Promise.resolve()).then(run, run)
+  /** Turns are in the order of the calls: nothing may be awaited before. */
+  #inTurn<T>(id: string, run: (root: string) => Promise<T>): Promise<T> {
+    const inFolder = async (): Promise<T> => run(await this.#rootOf(id))
+    const turn = (this.#turns.get(id) ?? Promise.resolve()).then(inFolder, inFolder)
     this.#turns.set(id, turn)
     const forget = (): void => {
       if (this.#turns.get(id) === turn) this.#turns.delete(id)
@@ -163,16 +163,20 @@ export class ShareDesk {
     return turn
   }
 
-  async #waitFor(work: Promise<void>, root: string, signal: AbortSignal | undefined): Promise<string> {
+  async #waitFor<T>(work: Promise<T>, id: string, signal: AbortSignal | undefined): Promise<T> {
     const patience = new AbortController()
     const limits = AbortSignal.any([patience.signal, ...(signal ? [signal] : [])])
     const tooLong = delay(this.#options.patienceMs, undefined, { signal: limits }).then(
-      () => Promise.reject(unanswered(root, this.#options.patienceMs)),
-      () => signal?.throwIfAborted(),
+      () => {
+        throw unanswered(join(this.#options.folder, id), this.#options.patienceMs)
+      },
+      // Called off, or the work came first, and nobody listens any more.
+      () => {
+        throw signal?.reason
+      },
     )
     try {
-      await Promise.race([work, tooLong])
-      return root
+      return await Promise.race([work, tooLong])
     } finally {
       patience.abort()
       // Whoever stops waiting leaves nobody's unhandled rejection.

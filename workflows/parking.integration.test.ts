@@ -93,6 +93,13 @@ async function start(looks?: { firstMs: number; mostMs: number }): Promise<void>
   await operations.startBackup({ backupId, vmContextId: backupId, repositoryId: 'repo', ...what })
 }
 
+/** By the workflow's own times: once nothing is left to do, the server's clock may have jumped years ahead before we ask it. */
+async function tookMs(): Promise<number> {
+  const { startTime, closeTime } = await handle.describe()
+  if (!closeTime) throw new Error('The backup has not ended.')
+  return closeTime.getTime() - startTime.getTime()
+}
+
 const often = { firstMs: 10, mostMs: 20 }
 const parking = ['parkBackup', 'awaitRepository', 'unparkBackup']
 const before = ['recordBackup', 'admitBackup', 'stageBackup', 'beginSnapshot']
@@ -104,10 +111,9 @@ function runOf(...middle: string[]): string[] {
 
 test('a disk whose repository is full waits for hours and goes on, and its history stays short', async () => {
   failures = { transferDisk: [full()], awaitRepository: notYet(130) }
-  const began = await time.currentTimeMs()
   await start()
   await handle.result()
-  expect((await time.currentTimeMs()) - began).toBeGreaterThan(2 * HOUR)
+  expect(await tookMs()).toBeGreaterThan(2 * HOUR)
   const looks = steps.filter((name) => name === 'awaitRepository').length
   expect(looks).toBe(131)
   expect(steps.filter((name) => name !== 'awaitRepository').toSorted()).toEqual(
@@ -119,12 +125,12 @@ test('a disk whose repository is full waits for hours and goes on, and its histo
 
 test('a repository that looks well although nothing gets further is tried less and less often', async () => {
   failures = { transferDisk: [full(5), full(5), full(5), full(5), full(9), full(9)] }
-  const began = await time.currentTimeMs()
   await start()
   await handle.result()
   // 5, 10, 20 and 40 seconds; then it got further, and begins anew with 5 and 10. Otherwise it would be 30, or 315.
-  expect((await time.currentTimeMs()) - began).toBeGreaterThanOrEqual(90_000)
-  expect((await time.currentTimeMs()) - began).toBeLessThan(200_000)
+  const took = await tookMs()
+  expect(took).toBeGreaterThanOrEqual(90_000)
+  expect(took).toBeLessThan(200_000)
 })
 
 test.each(['stageBackup', 'publishBackup', 'recordPublication'])('%s waits, too, and nothing is copied again', async (name) => {

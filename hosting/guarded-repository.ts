@@ -38,6 +38,7 @@ export class GuardedRepository implements VerbRunner {
   /** Killed, and not gone yet. */
   #leaving: { since: Date; ended: Promise<void> } | null = null
   #users = 0
+  #retired: HoldfastError | null = null
 
   constructor(options: GuardedOptions) {
     this.#options = options
@@ -87,10 +88,16 @@ export class GuardedRepository implements VerbRunner {
     worker.process.kill(reason)
   }
 
+  /** Ends the process, and refuses with `reason` whatever is asked from now on, also by those who opened the repository before. */
+  retire(reason: HoldfastError): void {
+    this.#retired ??= reason
+    this.end(reason)
+  }
+
   async #using<T>(run: (worker: Worker) => Promise<T>): Promise<T> {
     this.#users++
     try {
-      this.#refuseWhileSilent()
+      this.#refuseWhileAway()
       await this.#options.prepare()
       return await run(await this.#readyWorker())
     } finally {
@@ -98,7 +105,8 @@ export class GuardedRepository implements VerbRunner {
     }
   }
 
-  #refuseWhileSilent(): void {
+  #refuseWhileAway(): void {
+    if (this.#retired) throw this.#retired
     const since = this.#worker?.silence.since
     if (since) throw this.#silent(since)
   }
@@ -107,7 +115,7 @@ export class GuardedRepository implements VerbRunner {
     const { patienceMs } = this.#options.deadlines
     const leaving = this.#leaving
     if (leaving && !(await settlesWithin(leaving.ended, patienceMs))) throw this.#silent(leaving.since)
-    this.#refuseWhileSilent()
+    this.#refuseWhileAway()
     const worker = (this.#worker ??= this.#start())
     const earlier = Promise.allSettled(worker.abandoned)
     if (worker.abandoned.size > 0 && !(await settlesWithin(earlier, patienceMs))) throw this.#silent(new Date())
@@ -149,7 +157,7 @@ export class GuardedRepository implements VerbRunner {
 
   /** An answer from a mount that cannot come back to life by itself: whoever comes next gets a new one. */
   #giveUpIfDead(error: unknown): never {
-    if (error instanceof HoldfastError && deadMounts.has(error.details['errno'])) {
+    if (isOfDeadMount(error)) {
       this.end(new HoldfastError('REPO_UNAVAILABLE', error.message, { details: error.details, cause: error }))
       this.#options.onGivenUp()
     }
@@ -159,15 +167,22 @@ export class GuardedRepository implements VerbRunner {
   async #inItsTime<V extends ShortVerb>(worker: Worker, verb: V, input: Input<V>): Promise<Output<V>> {
     const { operationMs, longestMs } = this.#options.deadlines
     const began = new Date()
+    const beganAt = performance.now()
     const answer = worker.process.call(verb, input)
     while (!(await settlesWithin(answer, operationMs))) {
-      const isLate = Date.now() - began.getTime() >= longestMs
+      const isLate = performance.now() - beganAt >= longestMs
       if (!isLate && (await worker.silence.ask().catch(() => 'answered')) !== 'silent') continue
       this.#abandon(worker, answer)
       throw this.#silent(began)
     }
     worker.silence.hear()
-    return answer
+    return answer.catch((error: unknown) => this.#suspectMount(worker, error))
+  }
+
+  /** One file that is gone fails in the same way as a dead mount: the storage itself is asked. */
+  async #suspectMount(worker: Worker, error: unknown): Promise<never> {
+    if (isOfDeadMount(error)) await this.#ask(worker).catch(() => undefined)
+    throw error
   }
 
   /** It may be done yet, so nothing else begins before; and it gets its time for that once the storage answers. */
@@ -194,14 +209,14 @@ export class GuardedRepository implements VerbRunner {
     signal?.throwIfAborted()
     const { quietMs } = this.#options.deadlines
     const { process, silence } = worker
-    let heardAt = Date.now()
+    let heardAt = performance.now()
     const hear = (): void => {
-      heardAt = Date.now()
+      heardAt = performance.now()
       silence.hear()
     }
     const suspect = (): void => {
-      if (Date.now() - heardAt < quietMs) return
-      heardAt = Date.now()
+      if (performance.now() - heardAt < quietMs) return
+      heardAt = performance.now()
       // The answer is for the whole repository; here it is enough that somebody asked.
       silence.ask().catch(() => undefined)
     }
@@ -213,7 +228,7 @@ export class GuardedRepository implements VerbRunner {
       return await work
     } catch (error) {
       signal?.throwIfAborted()
-      throw error
+      return await this.#suspectMount(worker, error)
     } finally {
       clearInterval(watch)
       signal?.removeEventListener('abort', cancel)
@@ -241,6 +256,10 @@ export class GuardedRepository implements VerbRunner {
 
 /** The server has forgotten what is mounted, or the file system's own process is gone. */
 const deadMounts: ReadonlySet<unknown> = new Set(['ESTALE', 'ENOTCONN'])
+
+function isOfDeadMount(error: unknown): error is HoldfastError {
+  return error instanceof HoldfastError && deadMounts.has(error.details['errno'])
+}
 
 /** Told as it comes; only what is further than before is a sign of life. */
 function onMovement<P extends { processedBytes: number }>(

@@ -130,6 +130,24 @@ describe('a share that fails', () => {
     expect(await mounted()).not.toBeNull()
   })
 
+  it('is mounted anew then by whatever is asked of it, because looks begin with the marker', async () => {
+    const mounted = async () => mountAt(await readMountInfo(), repository.root)
+    await system.setFaults({ errno: 'ESTALE' })
+    await expect(repository.readIdentity()).rejects.toMatchObject(unavailable)
+    await expect.poll(mounted).toBeNull()
+    await system.setFaults()
+    expect(await repository.readIdentity()).toBe(id)
+  })
+
+  it('stays mounted, with all that works on it, when only a file of it is gone', async () => {
+    const pid = shares.host.processOf(id)
+    await system.setFaults({ errno: 'ESTALE', path: 'holdfast-repository.json' })
+    await expect(repository.readIdentity()).rejects.toMatchObject(unavailable)
+    await system.setFaults()
+    expect(await repository.readIdentity()).toBe(id)
+    expect(shares.host.processOf(id)).toBe(pid)
+  })
+
   it('is not writable when it flips to read-only, and says so in what writes', async () => {
     await system.setFaults({ operations: ['writes'], errno: 'EROFS' })
     expect(await repository.storage()).toMatchObject({ writable: false })
@@ -140,6 +158,27 @@ describe('a share that fails', () => {
   it('is waited for while it is only slow', async () => {
     await system.setFaults({ delay_ms: 40 })
     expect(await repository.storage()).toMatchObject({ writable: true })
+  })
+})
+
+describe('a repository that is no longer registered', () => {
+  it('is not mounted again by whoever opened it before', async () => {
+    const gone = shareRecord(`${id}-gone`, system.folder)
+    const opened = shares.host.open(gone)
+    expect(await opened.readIdentity()).toBe(id)
+    await shares.host.forget(gone)
+    await expect(opened.readIdentity()).rejects.toMatchObject(unavailable)
+    await expect(opened.storage()).rejects.toMatchObject(unavailable)
+    expect(await readdir(shares.mountsFolder)).not.toContain(gone.id)
+  })
+
+  it('is not left mounted by a look that is under way while it is forgotten', async () => {
+    const gone = shareRecord(`${id}-soon-gone`, system.folder)
+    const looking = timed(shares.host.open(gone).readIdentity())
+    await shares.host.forget(gone)
+    expect((await looking).error).toMatchObject(unavailable)
+    expect(await readdir(shares.mountsFolder)).not.toContain(gone.id)
+    expect(shares.host.processOf(gone.id)).toBeNull()
   })
 })
 

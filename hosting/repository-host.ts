@@ -66,14 +66,21 @@ export class LocalRepositoryHost implements RepositoryHost {
   }
 
   async forget(record: RepositoryRecord): Promise<void> {
-    await this.unmount(record, { force: true })
-    this.#hosted.get(record.id)?.guarded.end(closing(record.id))
+    const { place, guarded } = this.#hostedOf(record)
     this.#hosted.delete(record.id)
+    await this.#retire(record.id, guarded)
+    // After what is being mounted for those who were refused meanwhile.
+    if (place.kind === 'share') await this.#options.desk.release(record.id, { lazy: true })
   }
 
   async close(): Promise<void> {
     this.#isClosed = true
-    await Promise.all([...this.#hosted].map(([id, { guarded }]) => this.#endProcess(guarded, closing(id))))
+    await Promise.all([...this.#hosted].map(([id, { guarded }]) => this.#retire(id, guarded)))
+  }
+
+  async #retire(id: string, guarded: GuardedRepository): Promise<void> {
+    guarded.retire(closing(id))
+    await settlesWithin(guarded.gone, FAREWELL_MS)
   }
 
   async #endProcess(guarded: GuardedRepository, reason: HoldfastError): Promise<void> {
@@ -87,7 +94,7 @@ export class LocalRepositoryHost implements RepositoryHost {
     const known = this.#hosted.get(record.id)
     if (known && JSON.stringify(known.place) === JSON.stringify(place)) return known
     // It has moved: what was begun in the old place has nothing to do with the new one.
-    known?.guarded.end(closing(record.id))
+    known?.guarded.retire(closing(record.id))
     const hosted = { place, guarded: this.#guard(record, place) }
     this.#hosted.set(record.id, hosted)
     return hosted

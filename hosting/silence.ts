@@ -1,6 +1,9 @@
 /**
  * Whether a repository's storage answers, found out by one question at a time. Open beyond its time it makes the storage silent, until it is answered.
  * Work that goes on counts as a sign of life: on a busy share the question may stand in a long queue.
+ *
+ * The time is counted in small steps, of which none may be long: a clock that is set, a machine or mover that was stopped for a while, say nothing
+ * about the storage, whose answer may already wait to be read.
  */
 import type { StorageInfo } from '../domain/storage.ts'
 import type { Deadlines } from './deadlines.ts'
@@ -19,6 +22,10 @@ interface Question {
   askedAt: Date
   silent: PromiseWithResolvers<'silent'>
   clock: NodeJS.Timeout
+  /** How long it has been open, without anything heard meanwhile for {@link quietMs}. */
+  openMs: number
+  quietMs: number
+  lookedAt: number
 }
 
 /** How often the time is looked at while a question is open. */
@@ -28,7 +35,6 @@ export class Silence {
   readonly #options: SilenceOptions
   #question: Question | null = null
   #since: Date | null = null
-  #lastSignAt = 0
   #isOver = false
 
   constructor(options: SilenceOptions) {
@@ -42,7 +48,7 @@ export class Silence {
 
   /** The storage did something. */
   hear(): void {
-    this.#lastSignAt = Date.now()
+    if (this.#question) this.#question.quietMs = 0
   }
 
   /** The answer, or `silent` as soon as it is. Throws what the question throws. */
@@ -65,16 +71,19 @@ export class Silence {
       askedAt: new Date(),
       silent: Promise.withResolvers<'silent'>(),
       clock: setInterval(() => this.#look(question), deadlines.questionMs / LOOKS_PER_QUESTION),
+      openMs: 0,
+      quietMs: 0,
+      lookedAt: performance.now(),
     }
     const settle = (): void => this.#settle(question)
     question.answer.then(settle, settle)
     return question
   }
 
-  #look({ askedAt, silent, clock }: Question): void {
+  #look(question: Question): void {
     const { deadlines, onSilent, onGivingUp } = this.#options
-    const openMs = Date.now() - askedAt.getTime()
-    const quietMs = Math.min(openMs, Date.now() - this.#lastSignAt)
+    const { askedAt, silent, clock } = question
+    const { openMs, quietMs } = this.#count(question)
     const longestMs = deadlines.questionMs + deadlines.giveUpMs
     if (this.#since === null && (quietMs >= deadlines.questionMs || openMs >= longestMs)) {
       this.#since = askedAt
@@ -84,6 +93,16 @@ export class Silence {
     if (quietMs < longestMs) return
     clearInterval(clock)
     onGivingUp(askedAt)
+  }
+
+  #count(question: Question): Question {
+    const now = performance.now()
+    const stepMs = Math.min(now - question.lookedAt, (2 * this.#options.deadlines.questionMs) / LOOKS_PER_QUESTION)
+    return Object.assign(question, {
+      openMs: question.openMs + stepMs,
+      quietMs: question.quietMs + stepMs,
+      lookedAt: now,
+    })
   }
 
   #settle({ clock }: Question): void {

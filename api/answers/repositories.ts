@@ -1,7 +1,7 @@
 /** Repositories as the API shows them. */
 import type { z } from '@hono/zod-openapi'
 import type { BackupRepository } from '../../db/queries/repositories.ts'
-import { thresholdsOfRow } from '../../db/queries/repository-health.ts'
+import { storageOfRow, thresholdsOfRow } from '../../db/queries/repository-health.ts'
 import type { JsonObject } from '../../domain/errors.ts'
 import type { Enforcement } from '../../domain/immutability.ts'
 import type { StorageInfo } from '../../domain/storage.ts'
@@ -49,14 +49,7 @@ export function storageAnswer(storage: StorageInfo): z.infer<typeof testReposito
 
 /** What the catalog last knew, in the form of a fresh look; registration succeeded, so the place was writable. */
 export function recordedStorage(row: BackupRepository): StorageInfo {
-  return {
-    totalBytes: row.total_size_bytes,
-    usedBytes: row.used_size_bytes,
-    availableBytes: row.available_size_bytes,
-    totalInodes: row.total_inodes,
-    usedInodes: row.used_inodes,
-    writable: true,
-  }
+  return { ...storageOfRow(row), writable: true }
 }
 
 export function immutabilityAnswer(enforcement: Enforcement | null): z.infer<typeof testRepositoryAnswer>['immutability'] {

@@ -1,14 +1,14 @@
 /** What looks at repositories found: noted on the row, as a sample, and as alerts. */
-import type { Selectable } from 'kysely'
+import type { Selectable, Transaction } from 'kysely'
 import { alertCause } from '../../domain/alerts.ts'
 import type { AlertKind } from '../../domain/alerts.ts'
-import { shareTypes } from '../../domain/repository-place.ts'
+import { isShareType, shareTypes } from '../../domain/repository-place.ts'
 import type { RepositoryRecord } from '../../domain/repository-place.ts'
 import { DEFAULT_THRESHOLDS, judgeLook, storageAlertKinds } from '../../domain/storage-health.ts'
 import type { HealthState, HealthVerdict, StorageAlertKind, StorageLook, Thresholds } from '../../domain/storage-health.ts'
 import type { StorageInfo } from '../../domain/storage.ts'
 import type { Catalog } from '../client.ts'
-import type { BackupRepositoriesTable } from '../schema.ts'
+import type { BackupRepositoriesTable, Database } from '../schema.ts'
 import { openAlert, resolveAlert } from './alerts.ts'
 import { insertSample } from './repository-samples.ts'
 
@@ -78,7 +78,8 @@ export async function recordLook(
       .executeTakeFirst()
     if (!row) return null
     const alerts = await openStorageAlerts(transaction, repositoryId)
-    const verdict = judgeLook(look, { stopped: row.stopped_at !== null, alerts }, thresholdsOfRow(row))
+    const judged = judgeLook(look, { stopped: row.stopped_at !== null, alerts }, thresholdsOfRow(row))
+    const verdict = isLeftAlone(row) ? withoutOfflineAlert(judged) : judged
     await transaction
       .updateTable('backup_repositories')
       .set({ ...findings(look), ...judgement(row, verdict, at), last_check_at: at })
@@ -89,6 +90,35 @@ export async function recordLook(
     const { health, message } = verdict
     return { repositoryId, name: row.name, health, earlierHealth: row.health, message, ...changed }
   })
+}
+
+/**
+ * By other thresholds, from what the last look found: who moves them does not wait for the next one. A stop that the new ones do not call for is over.
+ * Nothing before the first look. Call it in the transaction that holds the repository's row.
+ */
+export async function judgeAgain(transaction: Transaction<Database>, repositoryId: string, at: Date = new Date()): Promise<void> {
+  const rows = transaction.selectFrom('backup_repositories').selectAll().where('id', '=', repositoryId)
+  const row = await rows.executeTakeFirstOrThrow()
+  if (row.health === 'unknown') return
+  const alerts = await openStorageAlerts(transaction, repositoryId)
+  const storage = { ...storageOfRow(row), writable: !alerts.has('repository_read_only') }
+  const verdict = judgeLook({ reached: true, storage, latencyMs: null }, { stopped: false, alerts }, thresholdsOfRow(row))
+  const judged = judgement(row, verdict, at)
+  // Only a look can tell that it is back.
+  const isAway = row.health === 'offline'
+  const columns = isAway ? { stopped_at: judged.stopped_at } : judged
+  await transaction.updateTable('backup_repositories').set(columns).where('id', '=', repositoryId).execute()
+  await settleAlerts(transaction, repositoryId, isAway ? { ...verdict, unknown: ['repository_offline'] } : verdict, alerts, at)
+}
+
+/** A share that is switched off: only who asks for it has it looked at. */
+export function isLeftAlone({ enabled, repository_type: type }: Pick<RepositoryRow, 'enabled' | 'repository_type'>): boolean {
+  return !enabled && isShareType(type)
+}
+
+/** Nobody would see that its cause is over. */
+function withoutOfflineAlert(verdict: HealthVerdict): HealthVerdict {
+  return { ...verdict, open: verdict.open.filter(({ kind }) => kind !== 'repository_offline') }
 }
 
 /** The default ones where an administrator chose none. */
@@ -113,6 +143,16 @@ export function spaceColumns(storage: StorageInfo): SpaceColumns {
     available_size_bytes: storage.availableBytes,
     total_inodes: storage.totalInodes,
     used_inodes: storage.usedInodes,
+  }
+}
+
+export function storageOfRow(row: SpaceColumns): Omit<StorageInfo, 'writable'> {
+  return {
+    totalBytes: row.total_size_bytes,
+    usedBytes: row.used_size_bytes,
+    availableBytes: row.available_size_bytes,
+    totalInodes: row.total_inodes,
+    usedInodes: row.used_inodes,
   }
 }
 

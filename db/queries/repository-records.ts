@@ -1,12 +1,12 @@
 /** Writing repositories: recording, changing and forgetting them. Every statement may run twice. */
 import { isDeepStrictEqual } from 'node:util'
 import type { Transaction, Updateable } from 'kysely'
-import type { RepositoryType } from '../../domain/backup.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { JsonObject } from '../../domain/errors.ts'
 import type { Enforcement } from '../../domain/immutability.ts'
 import { isShareType } from '../../domain/repository-place.ts'
 import type { RepositorySettings } from '../../domain/repository-settings.ts'
+import { DEFAULT_THRESHOLDS } from '../../domain/storage-health.ts'
 import type { StorageInfo } from '../../domain/storage.ts'
 import type { Catalog } from '../client.ts'
 import { isDuplicateKey } from '../driver-errors.ts'
@@ -14,7 +14,8 @@ import type { BackupRepositoriesTable, Database } from '../schema.ts'
 import { resolveAlert } from './alerts.ts'
 import { deleteCredentials } from './credentials.ts'
 import { findRepository, repositoryNotFound } from './repositories.ts'
-import { spaceColumns } from './repository-health.ts'
+import type { BackupRepository } from './repositories.ts'
+import { judgeAgain, spaceColumns, thresholdsOfRow } from './repository-health.ts'
 import { nameTaken } from './repository-conflicts.ts'
 import type { WantedRepository } from './repository-conflicts.ts'
 import { checkRepositoryUnused, countBackupsIn, pinsIn } from './repository-uses.ts'
@@ -83,12 +84,28 @@ export async function updateRepository(catalog: Catalog, repositoryId: string, c
       if (Object.keys(columns).length === 0) return
       await transaction.updateTable('backup_repositories').set(columns).where('id', '=', repositoryId).execute()
       if (place) await deleteCredentials(transaction, before.credentials_id)
-      // Nobody looks at a share that is switched off: its alert would stay for ever.
-      if (settings.enabled === false && isShareType(before.repository_type)) {
-        await resolveAlert(transaction, 'repository_offline', repositoryId)
-      }
+      await settleHealth(transaction, repositoryId, before, settings)
     }),
   )
+}
+
+async function settleHealth(
+  transaction: Transaction<Database>,
+  repositoryId: string,
+  before: LockedRepository,
+  { enabled = before.enabled, thresholds }: Partial<RepositorySettings>,
+): Promise<void> {
+  // Nobody looks at a share that is switched off: its alert would stay for ever, and what was known of it says less every day.
+  if (enabled !== before.enabled && isShareType(before.repository_type)) {
+    if (!enabled) await resolveAlert(transaction, 'repository_offline', repositoryId)
+    const unknown = { health: 'unknown', health_message: null, health_since: new Date() } as const
+    await transaction.updateTable('backup_repositories').set(unknown).where('id', '=', repositoryId).execute()
+  }
+  if (thresholds === undefined) return
+  const [was, now] = [thresholdsOfRow(before), thresholds ?? DEFAULT_THRESHOLDS]
+  if (was.warningPercent !== now.warningPercent || was.criticalPercent !== now.criticalPercent) {
+    await judgeAgain(transaction, repositoryId)
+  }
 }
 
 /**
@@ -127,11 +144,10 @@ export async function checkDeletable(catalog: Catalog, repositoryId: string): Pr
   })
 }
 
-interface LockedRepository {
-  repository_type: RepositoryType
-  config: JsonObject
-  credentials_id: string | null
-}
+type LockedRepository = Pick<
+  BackupRepository,
+  'repository_type' | 'enabled' | 'config' | 'credentials_id' | 'warning_percent' | 'critical_percent'
+>
 
 function isAlready(before: LockedRepository, { config, credentialsId }: NonNullable<RepositoryChange['place']>): boolean {
   return before.credentials_id === credentialsId && isDeepStrictEqual(before.config, config)
@@ -140,7 +156,7 @@ function isAlready(before: LockedRepository, { config, credentialsId }: NonNulla
 async function lockRepository(transaction: Transaction<Database>, repositoryId: string): Promise<LockedRepository | undefined> {
   return transaction
     .selectFrom('backup_repositories')
-    .select(['repository_type', 'config', 'credentials_id'])
+    .select(['repository_type', 'enabled', 'config', 'credentials_id', 'warning_percent', 'critical_percent'])
     .where('id', '=', repositoryId)
     .forUpdate()
     .executeTakeFirst()

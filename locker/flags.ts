@@ -11,8 +11,11 @@ const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants
 /** The folder itself, as programs that run inside it name it. */
 export const ITSELF = '.'
 
-/** Files first: a folder without the flag shows whoever comes next that the locking was interrupted. Idempotent. */
-export async function setFlags(backup: Folder, files: readonly string[]): Promise<void> {
+/**
+ * Files first: a folder without the flag shows whoever comes next that the locking was interrupted. The folder gets the time of its records,
+ * `recordedAtMs`, before it gets the flag: whatever is made later is no record of this lock. Idempotent.
+ */
+export async function setFlags(backup: Folder, files: readonly string[], recordedAtMs: number): Promise<void> {
   const set = await immutableAmong(backup.handlePath, [...files, ITSELF])
   await setImmutable(
     backup.handlePath,
@@ -20,7 +23,10 @@ export async function setFlags(backup: Folder, files: readonly string[]): Promis
     true,
   )
   for (const name of files) await withFile(backup, name, async (file) => file?.sync())
-  if (!set.has(ITSELF)) await setImmutable(backup.handlePath, [ITSELF], true)
+  if (!set.has(ITSELF)) {
+    await backup.setModified(recordedAtMs)
+    await setImmutable(backup.handlePath, [ITSELF], true)
+  }
   await backup.sync()
 }
 

@@ -21,6 +21,8 @@ export interface Folder {
   mountId: string
   /** Makes its names and flags durable. */
   sync(): Promise<void>
+  /** Sets its time of modification, which nobody can change once it is immutable. Milliseconds since 1970. */
+  setModified(atMs: number): Promise<void>
 }
 
 /** Works in the folder at `path`. `INVALID_REQUEST` unless absolute and normalized; `REPO_UNAVAILABLE` when there is none. */
@@ -93,7 +95,8 @@ async function using<T>(
       throw new HoldfastError('LOCK_FAILED', `${path} is a mount point: a repository is one file system.`, { retryable: false })
     }
     const sync = (): Promise<void> => handle.sync()
-    return await work({ path, handlePath: `/proc/self/fd/${handle.fd}`, device: dev, inode: ino, mountId, sync })
+    const setModified = (atMs: number): Promise<void> => handle.utimes(atMs / 1000, atMs / 1000)
+    return await work({ path, handlePath: `/proc/self/fd/${handle.fd}`, device: dev, inode: ino, mountId, sync, setModified })
   } finally {
     await handle.close()
   }

@@ -4,7 +4,7 @@ import type { LockAnswer, LockPlace, LockRequest } from '../domain/lock-protocol
 import { immutableAmong } from '../tools/chattr.ts'
 import { ITSELF, missingFlags, setFlags } from './flags.ts'
 import type { Folder } from './folders.ts'
-import { addRecord, recordedEnd } from './records.ts'
+import { addRecord, recordedAt, recordedEnd } from './records.ts'
 import { filesOf, inBackup, inRepository } from './repository.ts'
 import type { LockedRepository } from './repository.ts'
 
@@ -33,7 +33,7 @@ async function lockBackup(repository: LockedRepository, place: LockPlace, backup
   const end = recorded !== null && recorded > until ? recorded : until
   if (end <= new Date()) throw new HoldfastError('INVALID_REQUEST', `A lock of ${place.backupId} would have ended already.`)
   if (recorded === null || end > recorded) await addRecord(repository, place, backup, end)
-  await setFlags(backup, files)
+  await setFlags(backup, files, await recordedAt(repository, place, backup))
   const missing = await missingFlags(backup, files)
   if (missing.length === 0) return end
   throw new HoldfastError('LOCK_FAILED', `The lock of ${place.backupId} was set and does not hold: ${missing.join('; ')}.`)

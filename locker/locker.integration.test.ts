@@ -1,4 +1,7 @@
-/** The locker as a program, on a real file system with real flags: what it locks stays as it is, and what it is told is not believed. */
+/**
+ * The locker on a real file system with real flags: what it locks stays as it is, and what it is told is not believed. What it does as a program is
+ * asked of the program; the rest of its verbs themselves, which spares sixty starts.
+ */
 import { existsSync } from 'node:fs'
 import {
   appendFile,
@@ -12,6 +15,7 @@ import {
   symlink,
   truncate,
   unlink,
+  utimes,
   writeFile,
 } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -26,14 +30,27 @@ import type { SmallDisk } from '../test/small-disk.ts'
 import { temporaryFolder } from '../test/temporary-folder.ts'
 import { immutableAmong } from '../tools/chattr.ts'
 import { createLocker } from '../tools/locker.ts'
+import type { Locker } from '../tools/locker.ts'
 import { runTool } from '../tools/run-tool.ts'
+import { attest as attestLocks } from './attest.ts'
+import { lock as lockBackups } from './lock.ts'
+import { probe } from './probe.ts'
+import { readBackupsRequest, readProbeRequest, readUnlockRequest } from './request.ts'
+import { unlock } from './unlock.ts'
 
 for (const program of ['chattr', 'lsattr', 'mkfs.ext4', 'setpriv']) requireTool(program)
 
 const FILES = ['disk-0.blocks', 'disk-0.qcow2', 'manifest.json']
 const HOUR_MS = 60 * 60 * 1000
 const vmFolder = 'web--abcd1234'
-const locker = createLocker()
+const program = createLocker()
+/** As `main.ts` answers, without a start. */
+const locker: Locker = {
+  lock: async (request) => lockBackups(readBackupsRequest(JSON.stringify(request))),
+  attest: async (request) => attestLocks(readBackupsRequest(JSON.stringify(request))),
+  unlock: async (request) => unlock(readUnlockRequest(JSON.stringify(request))),
+  probe: async (request) => probe(readProbeRequest(JSON.stringify(request))),
+}
 
 let ext4: SmallDisk
 
@@ -67,10 +84,10 @@ async function newBackup(root?: string): Promise<Place> {
 
 const ahead = (ms: number): Date => new Date(Date.now() + ms)
 
-async function lock(place: Place, until: Date): Promise<string> {
+async function lock(place: Place, until: Date, asked = locker): Promise<string> {
   const { root, repositoryId, backupId } = place
   const backup = { vmFolder: place.vmFolder, backupId, until: until.toISOString() }
-  const { locked, failed } = await locker.lock({ root, repositoryId, backups: [backup] })
+  const { locked, failed } = await asked.lock({ root, repositoryId, backups: [backup] })
   expect(failed).toEqual([])
   return locked[0]!.until
 }
@@ -121,6 +138,7 @@ describe('what is locked', () => {
     ['given a second name', (at) => link(at('disk-0.qcow2'), at('../second'))],
     ['added to', (at) => writeFile(at('disk-1.qcow2'), '')],
     ['moved away', (at) => rename(place.folder, at('../moved'))],
+    ['given another time, which dates its lock', () => utimes(place.folder, new Date(), ahead(HOUR_MS))],
     ['freed of its record', (at) => unlink(at(`../../../locks/${place.backupId}/${lockRecordName(until)}`))],
   ])('cannot be %s, not even by root', async (_, attempt) => {
     const at = (name: string): string => `${place.folder}/${name}`
@@ -136,7 +154,7 @@ describe('what is locked', () => {
   })
 
   test('is not unlocked before its date, which the refusal names', async () => {
-    const refusal = await failureOf(locker.unlock(place))
+    const refusal = await failureOf(program.unlock(place))
     expect(refusal).toMatchObject({
       code: 'IMMUTABLE_RETENTION_ACTIVE',
       retryable: false,
@@ -172,7 +190,7 @@ describe('what is locked', () => {
 
 test('after its date it is unlocked once, and nothing of the lock is left', async () => {
   const place = await newBackup()
-  await lockEnded(await lockBriefly(place))
+  await lockEnded(await lockBriefly(place, locker))
   expect(await locker.unlock(place)).toEqual({ unlocked: true })
   expect(await lockedFiles(place)).toEqual([])
   expect(existsSync(join(place.root, 'locks'))).toBe(false)
@@ -193,7 +211,7 @@ test('a chain is locked in one go; one that cannot be does not keep the others f
   const until = ahead(HOUR_MS).toISOString()
   const gone = { vmFolder, backupId: 'backup-web-20261121T090000Z-zzzzzz', until }
   const asked = [gone, ...[place, second].map(({ backupId }) => ({ vmFolder, backupId, until }))]
-  const answer = await locker.lock({ root: place.root, repositoryId: place.repositoryId, backups: asked })
+  const answer = await program.lock({ root: place.root, repositoryId: place.repositoryId, backups: asked })
   expect(answer.locked.map(({ backupId }) => backupId)).toEqual([place.backupId, second.backupId])
   expect(answer.failed).toEqual([{ backupId: gone.backupId, reason: `The folder of ${gone.backupId} is gone.` }])
   expect(await lockedFiles(second)).toEqual(['.', ...FILES])
@@ -202,7 +220,7 @@ test('a chain is locked in one go; one that cannot be does not keep the others f
 test('two lockers at a time do not disturb each other', async () => {
   const place = await newBackup()
   const ends = [ahead(HOUR_MS), ahead(2 * HOUR_MS), ahead(3 * HOUR_MS)]
-  await Promise.all(ends.map((until) => lock(place, until)))
+  await Promise.all(ends.map((until) => lock(place, until, program)))
   expect(await attest(place, ends[2]!)).toEqual([])
 })
 
@@ -226,7 +244,7 @@ describe('a crash', () => {
 
   test('while unlocking leaves a lock that has ended: unlocking again completes it', async () => {
     const [inFlags, inRecords] = [await newBackup(), await newBackup()]
-    const [other, until] = await Promise.all([lockBriefly(inFlags), lockBriefly(inRecords)])
+    const [other, until] = await Promise.all([lockBriefly(inFlags, locker), lockBriefly(inRecords, locker)])
     await Promise.all([lockEnded(other), lockEnded(until)])
     await chattr('-i', join(inFlags.folder, 'disk-0.qcow2'))
     expect(await locker.unlock(inFlags)).toEqual({ unlocked: true })
@@ -275,11 +293,56 @@ describe('is not led astray', () => {
     // The same names in a repository of the same id, locked for a moment.
     const twin = { ...decoy, backupId: place.backupId, folder: join(decoy.root, 'vms', vmFolder, place.backupId) }
     await rename(decoy.folder, twin.folder)
-    await lockEnded(await lockBriefly(twin))
+    await lockEnded(await lockBriefly(twin, locker))
     await rename(join(decoy.root, 'vms', vmFolder), join(decoy.root, 'aside'))
     await rename(join(place.root, 'vms', vmFolder), join(decoy.root, 'vms', vmFolder))
     expect((await failureOf(locker.unlock(twin))).code).toBe('LOCK_FAILED')
     expect(await lockedFiles(twin)).toEqual(['.', ...FILES])
+  })
+
+  test('by a record that it made immutable itself, as a file of a backup that somebody had it lock', async () => {
+    const [place, decoy] = [await newBackup(), await newBackup()]
+    await lock(place, ahead(HOUR_MS))
+    const { backupId } = place
+    // A backup of the same name whose file reads as a record of the locked one, in a folder that becomes `locks` later.
+    const [trap, past] = [{ ...decoy, backupId, folder: join(decoy.root, 'vms', vmFolder, backupId) }, ahead(-HOUR_MS)]
+    await rename(decoy.folder, trap.folder)
+    const { ino } = await stat(place.folder)
+    const record = { format_version: 1, repository_id: place.repositoryId, vm_folder: vmFolder, backup_id: backupId }
+    const forged = JSON.stringify({ ...record, folder_inode: String(ino), until: past.toISOString() })
+    await writeFile(join(trap.folder, lockRecordName(past)), forged)
+    await lock(trap, ahead(HOUR_MS))
+
+    const root = await mkdtemp(join(ext4.path, 'repository-'))
+    await rename(join(place.root, 'holdfast-repository.json'), join(root, 'holdfast-repository.json'))
+    await mkdir(join(root, 'vms'))
+    await rename(join(decoy.root, 'vms', vmFolder), join(root, 'locks'))
+    await rename(join(place.root, 'vms', vmFolder), join(root, 'vms', vmFolder))
+    const moved = { ...place, root, folder: join(root, 'vms', vmFolder, backupId) }
+    // Nor does it help to touch the flags that are there, which everybody may: they stay, and the folder looks younger.
+    await runTool(
+      'setpriv',
+      ['--bounding-set=-linux_immutable', '--inh-caps=-linux_immutable', '--', 'chattr', '+i', moved.folder],
+      {
+        timeoutMs: 10_000,
+      },
+    )
+    expect((await failureOf(locker.unlock(moved))).code).toBe('LOCK_FAILED')
+    expect(await lockedFiles(moved)).toEqual(['.', ...FILES])
+  })
+
+  test('by a record that is hidden behind another file: its name counts', async () => {
+    const place = await newBackup()
+    await lockEnded(await lockBriefly(place, locker))
+    const longer = ahead(HOUR_MS)
+    await lock(place, longer)
+    const over = join(recordsOf(place), lockRecordName(longer))
+    const nothing = join(await mkdtemp(join(ext4.path, 'outside-')), 'file')
+    await writeFile(nothing, '')
+    await runTool('mount', ['--bind', nothing, over], { timeoutMs: 10_000 })
+    onTestFinished(async () => void (await runTool('umount', [over], { timeoutMs: 10_000 })))
+    expect((await failureOf(locker.unlock(place))).code).toBe('IMMUTABLE_RETENTION_ACTIVE')
+    expect(await lockedFiles(place)).toEqual(['.', ...FILES])
   })
 
   test('by names that Holdfast does not form', async () => {

@@ -1,15 +1,17 @@
 /**
  * Until when a backup is locked: `locks/<backup id>/<end>.json`. A record is believed only if it is immutable itself, which only a locker
  * can have made it, and names the very folder by its inode: records made for another folder of the same name are not worth anything.
- * Records are added, never changed; the latest end counts.
+ * Nor are they while the folder is locked, unless one of them is as old as that: a locker also makes immutable what somebody else wrote, the files of
+ * backups, and those could read as records. Records are added, never changed; the latest end counts.
  */
 import { constants } from 'node:fs'
-import { mkdir, open, rename, rmdir, unlink } from 'node:fs/promises'
+import { mkdir, open, rename, rmdir, stat, unlink } from 'node:fs/promises'
 import { HoldfastError } from '../domain/errors.ts'
 import type { LockPlace } from '../domain/lock-protocol.ts'
 import { LOCKS_FOLDER, endOfLockRecord, lockRecordName } from '../domain/repository-layout.ts'
 import { immutableAmong, setImmutable } from '../tools/chattr.ts'
 import { errnoOf } from '../domain/system-errno.ts'
+import { ITSELF } from './flags.ts'
 import { inFolder, namesIn, withFile } from './folders.ts'
 import type { Folder } from './folders.ts'
 import { objectIn } from './repository.ts'
@@ -17,13 +19,41 @@ import type { LockedRepository } from './repository.ts'
 
 const FORMAT_VERSION = 1
 
-/** The latest end that is believed; `null` without any. `backup`: `null` when its folder is gone, and the inode cannot be asked. */
-export async function recordedEnd(repository: LockedRepository, place: LockPlace, backup: Folder | null): Promise<Date | null> {
+export interface RecordedEnds {
+  believed: Date
+  /** By the names alone, believed or not. What a record says can be hidden, by mounting something over it; that it is there cannot. */
+  named: Date
+}
+
+/** The latest ends; `null` without any that is believed. `backup`: `null` when its folder is gone, and the inode cannot be asked. */
+export async function recordedEnds(
+  repository: LockedRepository,
+  place: LockPlace,
+  backup: Folder | null,
+): Promise<RecordedEnds | null> {
   return inRecords(repository.root, place, async (folder) => {
     if (folder === null) return null
-    const ends = (await believed(repository, place, folder, backup)).map(({ end }) => end.getTime())
-    return ends.length === 0 ? null : new Date(Math.max(...ends))
+    const named = await namedRecords(folder)
+    const records = await believed(repository, place, folder, backup)
+    return records.length === 0 ? null : { believed: latestEnd(records), named: latestEnd([...named, ...records]) }
   })
+}
+
+/** The latest end that is believed; `null` without any. */
+export async function recordedEnd(repository: LockedRepository, place: LockPlace, backup: Folder | null): Promise<Date | null> {
+  return (await recordedEnds(repository, place, backup))?.believed ?? null
+}
+
+/** When the last of the records that are believed came to be what it is, rounded up to what every file system can note; milliseconds since 1970. */
+export async function recordedAt(repository: LockedRepository, place: LockPlace, backup: Folder): Promise<number> {
+  return inRecords(repository.root, place, async (folder) => {
+    const records = folder === null ? [] : await believed(repository, place, folder, backup)
+    return Math.ceil(Math.max(...records.map(({ changedMs }) => changedMs))) + 1
+  })
+}
+
+function latestEnd(records: readonly NamedRecord[]): Date {
+  return new Date(Math.max(...records.map(({ end }) => end.getTime())))
 }
 
 /** Adds a record. When this returns it is on the disk, immutable, and believed. */
@@ -72,9 +102,20 @@ function inRecords<T>(root: Folder, { backupId }: LockPlace, work: (folder: Fold
   return inFolder(root, LOCKS_FOLDER, async (locks) => (locks === null ? work(null) : inFolder(locks, backupId, work)))
 }
 
-interface Believed {
+interface NamedRecord {
   name: string
   end: Date
+}
+
+interface Believed extends NamedRecord {
+  changedMs: number
+}
+
+async function namedRecords(folder: Folder): Promise<NamedRecord[]> {
+  return (await namesIn(folder)).flatMap((name): NamedRecord[] => {
+    const end = endOfLockRecord(name)
+    return end === null ? [] : [{ name, end }]
+  })
 }
 
 async function believed(
@@ -83,30 +124,39 @@ async function believed(
   folder: Folder,
   backup: Folder | null,
 ): Promise<Believed[]> {
-  const named = (await namesIn(folder)).flatMap((name): Believed[] => {
-    const end = endOfLockRecord(name)
-    return end === null ? [] : [{ name, end }]
-  })
+  const named = await namedRecords(folder)
   const immutable = await immutableAmong(
     folder.handlePath,
     named.map(({ name }) => name),
   )
   const records: Believed[] = []
   for (const record of named) {
-    if (immutable.has(record.name) && (await isRecordOf(repository, place, folder, backup, record))) records.push(record)
+    if (!immutable.has(record.name)) continue
+    const changedMs = await withFile(folder, record.name, async (file) => {
+      if (file === null || !isRecordOf(repository, place, backup, record, await file.readFile('utf8'))) return null
+      return (await file.stat()).ctimeMs
+    })
+    if (changedMs !== null) records.push({ ...record, changedMs })
   }
-  return records
+  if (backup === null) return records
+  return backup.device === folder.device && (await areOfItsLock(backup, records)) ? records : []
 }
 
-async function isRecordOf(
+/** A folder that is locked has the time of its first records, and keeps it. A file's time of change goes forward only, whoever may do what. */
+async function areOfItsLock(backup: Folder, records: readonly Believed[]): Promise<boolean> {
+  if (!(await immutableAmong(backup.handlePath, [ITSELF])).has(ITSELF)) return true
+  const { mtimeMs } = await stat(backup.handlePath)
+  return records.some(({ changedMs }) => changedMs <= mtimeMs)
+}
+
+function isRecordOf(
   repository: LockedRepository,
   place: LockPlace,
-  folder: Folder,
   backup: Folder | null,
-  { name, end }: Believed,
-): Promise<boolean> {
-  if (backup !== null && backup.device !== folder.device) return false
-  const record = objectIn(await withFile(folder, name, async (file) => (file === null ? '' : file.readFile('utf8'))))
+  { end }: NamedRecord,
+  content: string,
+): boolean {
+  const record = objectIn(content)
   return (
     record['format_version'] === FORMAT_VERSION &&
     record['repository_id'] === repository.id &&

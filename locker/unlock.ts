@@ -5,7 +5,7 @@ import { immutableAmong } from '../tools/chattr.ts'
 import { ITSELF, clearFlags } from './flags.ts'
 import type { Folder } from './folders.ts'
 import { lockedWithoutRecord } from './lock.ts'
-import { recordedEnd, removeRecords } from './records.ts'
+import { recordedEnds, removeRecords } from './records.ts'
 import { filesOf, inBackup, inRepository } from './repository.ts'
 import type { LockedRepository } from './repository.ts'
 
@@ -18,16 +18,19 @@ export function unlock(request: UnlockRequest): Promise<UnlockAnswer> {
 
 async function unlockBackup(repository: LockedRepository, place: LockPlace, backup: Folder | null): Promise<UnlockAnswer> {
   const now = new Date()
-  const end = await recordedEnd(repository, place, backup)
-  if (end !== null && end > now) throw retained(place, end)
+  const ends = await recordedEnds(repository, place, backup)
+  if (ends !== null && ends.believed > now) throw retained(place, ends.believed)
   if (backup === null) {
     await removeRecords(repository, place, backup, now)
     return { unlocked: false }
   }
   const files = await filesOf(backup)
   const set = await immutableAmong(backup.handlePath, [...files, ITSELF])
-  if (end === null && set.size > 0) throw lockedWithoutRecord(place)
-  if (set.size > 0) await clearFlags(backup, files)
+  if (set.size > 0) {
+    if (ends === null) throw lockedWithoutRecord(place)
+    if (ends.named > now) throw retained(place, ends.named)
+    await clearFlags(backup, files)
+  }
   await removeRecords(repository, place, backup, now)
   return { unlocked: set.size > 0 }
 }

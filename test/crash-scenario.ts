@@ -13,6 +13,7 @@ import { startStack } from '../dev/stack.ts'
 import type { ServiceName, Stack } from '../dev/stack.ts'
 import { runTool } from '../tools/run-tool.ts'
 import { createTemporaryFolder } from './temporary-folder.ts'
+import { shareCaches } from './shared-caches.ts'
 
 const MIB = 1024 ** 2
 export const DISK_BYTES = 192 * MIB
@@ -40,6 +41,7 @@ export class CrashScenario {
     const folder = await createTemporaryFolder()
     let stack: Stack | undefined
     try {
+      await shareCaches(join(folder.path, 'home'))
       stack = await startOn(folder.path)
       const scenario = new CrashScenario(folder, stack)
       await scenario.#prepare()

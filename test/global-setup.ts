@@ -3,7 +3,7 @@
  * own workflow ids on them. Both end with the run, even when it is killed.
  */
 import { existsSync } from 'node:fs'
-import { mkdtemp, readdir, rm, statfs } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rm, statfs } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestProject } from 'vitest/node'
@@ -19,6 +19,8 @@ declare module 'vitest' {
     temporalAddress: string
     /** Where golden disks are kept for the run; made by who needs them first. */
     goldenDisksFolder: string
+    /** What Holdfast's processes build and keep: the workflows' bundle, the first file system of the reader's kernel. Whole files only. */
+    cacheFolder: string
   }
 }
 
@@ -27,6 +29,8 @@ export default async function startServers(project: TestProject): Promise<() => 
   const folder = await mkdtemp(join(tmpdir(), 'holdfast-test-servers-'))
   const dataFolder = await roomInMemory()
   const mariadbSocket = join(folder, 'mariadb.sock')
+  const cacheFolder = join(folder, 'cache')
+  await mkdir(cacheFolder)
   const started = await Promise.allSettled([
     startMariaDb({ dataFolder: join(dataFolder ?? folder, 'mariadb'), socketPath: mariadbSocket, durable: false }),
     freePort().then((port) => startTemporalServer({ folder: null, port, uiPort: null })),
@@ -42,6 +46,7 @@ export default async function startServers(project: TestProject): Promise<() => 
   }
   project.provide('mariadbSocket', mariadbSocket)
   project.provide('goldenDisksFolder', join(folder, 'golden-disks'))
+  project.provide('cacheFolder', cacheFolder)
   const temporal = started[1]
   if (temporal.status === 'fulfilled') project.provide('temporalAddress', temporal.value.address)
   return stop

@@ -15,6 +15,7 @@ import { ensureNamespace } from '../temporal/search-attributes.ts'
 import { createTestCatalog } from './catalog.ts'
 import type { TestCatalog } from './catalog.ts'
 import { createTemporaryFolder } from './temporary-folder.ts'
+import { shareCaches } from './shared-caches.ts'
 
 /** A mover that is silent for so long is taken for dead, in these tests. */
 export const HEARTBEAT_TIMEOUT_MS = 3_000
@@ -49,6 +50,7 @@ export async function createHoldfastProcesses(
   scripts: Partial<Record<ProcessName, URL>> = {},
 ): Promise<HoldfastProcesses> {
   const folder = await createTemporaryFolder()
+  await shareCaches(folder.path)
   const database = await createTestCatalog()
   const temporalAddress = inject('temporalAddress')
   const temporalNamespace = `test-${randomBytes(6).toString('hex')}`

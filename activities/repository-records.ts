@@ -76,11 +76,8 @@ export function createRepositoryRecordActivities({ catalog }: { catalog: Catalog
 
     async checkRepositoryChange({ repositoryId, name, place }: ChangeRepositoryRequest): Promise<RepositoryRequest> {
       const before = requestOf(await requireRepository(catalog, repositoryId))
-      await checkRepositoryIsNew(catalog, {
-        ...before,
-        ...(name !== undefined && { name }),
-        ...(place && { config: place.config }),
-      })
+      const after = { ...before, ...(name !== undefined && { name }), ...(place && { config: place.config }) }
+      await checkRepositoryIsNew(catalog, after, { name: name !== undefined, place: place !== undefined })
       if (place) await checkRepositoryUnused(catalog, repositoryId)
       return before
     },

@@ -21,7 +21,14 @@ export interface ApiDependencies {
   moverFiles: MoverFiles
   /** How long a restore mount lasts after its last access, and at most. */
   mountLease: { idleMs: number; maximumMs: number }
+  /** For so long it is believed what a look at a repository found. */
+  staleAfterMs: number
   now: () => Date
+}
+
+/** What looks at repositories found before this says nothing about now. */
+export function staleBefore({ now, staleAfterMs }: Pick<ApiDependencies, 'now' | 'staleAfterMs'>): Date {
+  return new Date(now().getTime() - staleAfterMs)
 }
 
 export interface ApiEnv {

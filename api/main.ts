@@ -7,6 +7,7 @@ import type { ServerType } from '@hono/node-server'
 import { createCatalog } from '../db/client.ts'
 import { listCredentials } from '../db/queries/credentials.ts'
 import type { SealedCredentials } from '../db/queries/credentials.ts'
+import { staleAfterMs } from '../domain/storage-health.ts'
 import { homeFolders, readEnvironment } from '../runtime/environment.ts'
 import type { Logger } from '../runtime/logger.ts'
 import { createLogger } from '../runtime/logger.ts'
@@ -54,6 +55,7 @@ const dependencies: ApiDependencies = {
   keysFolder,
   moverFiles,
   mountLease: { idleMs: environment.mountIdleSeconds * 1000, maximumMs: environment.mountMaximumSeconds * 1000 },
+  staleAfterMs: staleAfterMs(environment.monitorIntervalSeconds),
   now: () => new Date(),
 }
 forgetKeysNowAndThen(dependencies, shutdown)

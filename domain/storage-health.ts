@@ -27,6 +27,34 @@ export type StorageLook =
   | { reached: true; storage: StorageInfo; latencyMs: number | null }
   | { reached: false; code: string; message: string; latencyMs: number }
 
+export interface KnownHealth {
+  health: HealthState
+  /** For people. */
+  message: string | null
+  since: Date | null
+}
+
+/** Looks that were missed, and their time besides, before nobody counts on what was found. */
+const MISSED_LOOKS = 3
+const MISSED_LEAST_MS = 15 * 60_000
+
+/** After how many milliseconds without a look nothing is claimed any more, when there should be one every `intervalSeconds`. */
+export function staleAfterMs(intervalSeconds: number): number {
+  return Math.max(MISSED_LEAST_MS, MISSED_LOOKS * intervalSeconds * 1000)
+}
+
+/** That all was well when somebody last looked, says nothing when that was before `staleBefore`. What was wrong stays so until somebody sees otherwise. */
+export function healthNow(known: KnownHealth & { lookedAt: Date | null; isLeftAlone: boolean }, staleBefore: Date): KnownHealth {
+  const { health, message, since, lookedAt, isLeftAlone } = known
+  const wasWell = health === 'healthy' || health === 'warning'
+  if (health === 'unknown' && isLeftAlone) return { health, message: LEFT_ALONE, since }
+  if (!wasWell || lookedAt === null || lookedAt >= staleBefore) return { health, message, since }
+  const advice = isLeftAlone ? LEFT_ALONE : 'Check that a control worker runs.'
+  return { health: 'unknown', message: `Nobody has looked at it since ${lookedAt.toISOString()}. ${advice}`, since: lookedAt }
+}
+
+const LEFT_ALONE = 'A share that is switched off is not looked at, because that would mount it.'
+
 /** Alerts that are about the state of a repository's storage, and are opened and resolved by looks alone. */
 export const storageAlertKinds = [
   'storage_warning',

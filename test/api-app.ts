@@ -85,6 +85,7 @@ export async function createTestApi({ real }: TestApiOptions = {}): Promise<Test
     keysFolder,
     moverFiles,
     mountLease: { idleMs: 3_600_000, maximumMs: 86_400_000 },
+    staleAfterMs: 900_000,
     now,
   })
   const tokens = new Map<Role, string>()

@@ -1,19 +1,21 @@
 /** Repositories as the API shows them. */
 import type { z } from '@hono/zod-openapi'
 import type { BackupRepository } from '../../db/queries/repositories.ts'
-import { storageOfRow, thresholdsOfRow } from '../../db/queries/repository-health.ts'
+import { isLeftAlone, storageOfRow, thresholdsOfRow } from '../../db/queries/repository-health.ts'
 import type { JsonObject } from '../../domain/errors.ts'
 import type { Enforcement } from '../../domain/immutability.ts'
 import type { StorageInfo } from '../../domain/storage.ts'
-import { usedPercentage } from '../../domain/storage-health.ts'
+import { healthNow, usedPercentage } from '../../domain/storage-health.ts'
+import type { KnownHealth } from '../../domain/storage-health.ts'
 import type { MountState } from '../../hosting/hosted-repository.ts'
 import type { mountRepositoryAnswer, repository, testRepositoryAnswer } from '../schemas/repositories.ts'
 import { timeOrNull } from './units.ts'
 
 type Shown = z.infer<typeof repository>
 
-/** From what the catalog knows alone: a list must not wait for a share. */
-export function repositoryAnswer(row: BackupRepository): Shown {
+/** From what the catalog knows alone: a list must not wait for a share. What was found before `staleBefore` is no longer claimed. */
+export function repositoryAnswer(row: BackupRepository, staleBefore: Date): Shown {
+  const { health, message, since } = healthOf(row, staleBefore)
   return {
     id: row.id,
     name: row.name,
@@ -28,9 +30,9 @@ export function repositoryAnswer(row: BackupRepository): Shown {
     thresholds: thresholdsAnswer(row),
     config: shownConfig(row),
     host_id: row.host_id,
-    health_status: row.health,
-    health_message: row.health_message,
-    health_since: timeOrNull(row.health_since),
+    health_status: health,
+    health_message: message,
+    health_since: timeOrNull(since),
     storage: {
       ...spaceOf(recordedStorage(row)),
       total_inodes: row.total_inodes,
@@ -41,6 +43,11 @@ export function repositoryAnswer(row: BackupRepository): Shown {
     created_at: row.created_at.toISOString(),
     updated_at: row.updated_at.toISOString(),
   }
+}
+
+export function healthOf(row: BackupRepository, staleBefore: Date): KnownHealth {
+  const { health, health_message: message, health_since: since, last_check_at: lookedAt } = row
+  return healthNow({ health, message, since, lookedAt, isLeftAlone: isLeftAlone(row) }, staleBefore)
 }
 
 export function storageAnswer(storage: StorageInfo): z.infer<typeof testRepositoryAnswer>['storage'] {

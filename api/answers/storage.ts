@@ -6,7 +6,7 @@ import { forecastFull } from '../../domain/storage-forecast.ts'
 import { usedInodesPercentage, usedPercentage } from '../../domain/storage-health.ts'
 import type { StorageRefresh } from '../../temporal/operations.ts'
 import type { refreshStorageAnswer, storageAnswer, storageSummaryAnswer, trendAnswer } from '../schemas/storage.ts'
-import { recordedStorage, spaceOf } from './repositories.ts'
+import { healthOf, recordedStorage, spaceOf } from './repositories.ts'
 import { timeOrNull } from './units.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
@@ -48,11 +48,15 @@ export function lookAnswer(row: BackupRepository, { readOnly }: { readOnly: bool
 }
 
 /** Each counts with its whole file system: two in one file system count twice, because nothing here can see that they share it. */
-export function summaryAnswer(rows: readonly BackupRepository[], unresolvedAlerts: number): z.infer<typeof storageSummaryAnswer> {
+export function summaryAnswer(
+  rows: readonly BackupRepository[],
+  { unresolvedAlerts, staleBefore }: { unresolvedAlerts: number; staleBefore: Date },
+): z.infer<typeof storageSummaryAnswer> {
   const sum = (of: (row: BackupRepository) => number): number => rows.reduce((total, row) => total + of(row), 0)
   const [used, available] = [sum((row) => row.used_size_bytes), sum((row) => row.available_size_bytes)]
   const health = { unknown: 0, healthy: 0, warning: 0, critical: 0, offline: 0 }
-  for (const row of rows) health[row.health]++
+  const shown = rows.map((row) => summarized(row, staleBefore))
+  for (const { health_status } of shown) health[health_status]++
   return {
     success: true,
     summary: {
@@ -64,17 +68,24 @@ export function summaryAnswer(rows: readonly BackupRepository[], unresolvedAlert
       overall_used_percentage: usedPercentage({ usedBytes: used, availableBytes: available }),
       health,
       unresolved_alerts: unresolvedAlerts,
-      repositories: rows.map((row) => ({
-        id: row.id,
-        name: row.name,
-        type: row.repository_type,
-        enabled: row.enabled,
-        ...spaceOf(recordedStorage(row)),
-        health_status: row.health,
-        health_message: row.health_message,
-        last_check_at: timeOrNull(row.last_check_at),
-      })),
+      repositories: shown,
     },
+  }
+}
+
+type Summarized = z.infer<typeof storageSummaryAnswer>['summary']['repositories'][number]
+
+function summarized(row: BackupRepository, staleBefore: Date): Summarized {
+  const { health, message } = healthOf(row, staleBefore)
+  return {
+    id: row.id,
+    name: row.name,
+    type: row.repository_type,
+    enabled: row.enabled,
+    ...spaceOf(recordedStorage(row)),
+    health_status: health,
+    health_message: message,
+    last_check_at: timeOrNull(row.last_check_at),
   }
 }
 

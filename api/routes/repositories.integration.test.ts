@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { HoldfastError } from '../../domain/errors.ts'
 import { sealCredentials, unsealCredentials } from '../../security/sealed-credentials.ts'
 import { createTestApi } from '../../test/api-app.ts'
@@ -113,6 +113,47 @@ describe('looking', () => {
     const { body } = await api.call('GET', '/repositories/repo-n')
     await api.catalog.updateTable('backup_repositories').set(before).where('id', '=', 'repo-n').execute()
     expect(body).toMatchObject({ repository: { accepts_backups: false, ...shown } })
+  })
+
+  describe('what a look found long ago', () => {
+    const ago = (minutes: number) => new Date(api.clock.now.getTime() - minutes * 60_000)
+    const found = (health: 'healthy' | 'critical', minutes: number, more = {}) =>
+      api.catalog
+        .updateTable('backup_repositories')
+        .set({ health, health_since: ago(900), last_check_at: ago(minutes), ...more })
+        .where('id', '=', 'repo-n')
+        .execute()
+    const shown = async () =>
+      (await api.call<{ repository: Record<string, unknown> }>('GET', '/repositories/repo-n')).body.repository
+    const idsOf = async (health: string) =>
+      (await api.call<RepositoryList>('GET', `/repositories?type=nfs&health=${health}`)).body.repositories.map(({ id }) => id)
+    afterEach(() => found('healthy', 0, { health: 'unknown', health_since: null, last_check_at: null, enabled: true }))
+
+    test('is believed for three intervals, and found under that word', async () => {
+      await found('healthy', 14)
+      expect(await shown()).toMatchObject({ health_status: 'healthy', health_message: null, accepts_backups: true })
+      expect([await idsOf('healthy'), await idsOf('unknown')]).toEqual([['repo-n'], []])
+    })
+
+    test('is no longer claimed after that: nobody knows that all is well', async () => {
+      await found('healthy', 16)
+      const since = ago(16).toISOString()
+      expect(await shown()).toMatchObject({
+        health_status: 'unknown',
+        health_message: `Nobody has looked at it since ${since}. Check that a control worker runs.`,
+        health_since: since,
+        accepts_backups: true,
+      })
+      expect([await idsOf('healthy'), await idsOf('unknown')]).toEqual([[], ['repo-n']])
+      await found('healthy', 16, { enabled: false })
+      expect(await shown()).toMatchObject({ health_message: expect.stringContaining('switched off is not looked at') })
+    })
+
+    test('stays when it was bad', async () => {
+      await found('critical', 5_000)
+      expect(await shown()).toMatchObject({ health_status: 'critical' })
+      expect([await idsOf('critical'), await idsOf('unknown')]).toEqual([['repo-n'], []])
+    })
   })
 
   test('one, or REPO_NOT_FOUND', async () => {
@@ -252,6 +293,7 @@ describe('registering', () => {
 
   test.each([
     ['its name', { ...request, name: 'Alpha' }, 409, 'REPO_EXISTS'],
+    ['its name in other letters', { ...request, name: 'aLPHA' }, 409, 'REPO_EXISTS'],
     ['its folder', { ...request, config: { path: '/srv/repo-a' } }, 409, 'REPO_EXISTS'],
     ['a folder inside it', { ...request, config: { path: '/srv/repo-a/more' } }, 422, 'REPO_INVALID'],
     ['a folder around it', { ...request, config: { path: '/srv' } }, 422, 'REPO_INVALID'],

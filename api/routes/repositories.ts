@@ -11,6 +11,7 @@ import { immutabilityAnswer, recordedStorage, repositoryAnswer, storageAnswer } 
 import { auditOfRepository } from '../audit.ts'
 import type { AuditTrail } from '../audit.ts'
 import { cursorByName, readNameCursor } from '../cursor.ts'
+import { staleBefore } from '../dependencies.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { permit } from '../middleware/authorize.ts'
 import type { StartOnce } from '../middleware/idempotency.ts'
@@ -113,7 +114,7 @@ export function repositories(dependencies: ApiDependencies, startOnce: StartOnce
     })
     .openapi(oneRoute, async (c) => {
       const row = await requireRepository(catalog, c.req.valid('param').id)
-      return c.json({ success: true as const, repository: repositoryAnswer(row) }, 200)
+      return c.json({ success: true as const, repository: repositoryAnswer(row, staleBefore(dependencies)) }, 200)
     })
     .openapi(testRoute, async (c) => {
       const row = await requireRepository(catalog, c.req.valid('param').id)
@@ -129,11 +130,13 @@ function newRepositoryId(): string {
 }
 
 async function list(
-  { catalog }: ApiDependencies,
+  dependencies: ApiDependencies,
   query: z.output<typeof repositoryListQuery>,
 ): Promise<z.infer<typeof repositoryListAnswer>> {
   const { limit, type, health, enabled, host_id: hostId } = query
-  const filter = { type, health, enabled, hostId }
+  const { catalog } = dependencies
+  const since = staleBefore(dependencies)
+  const filter = { type, health: health && { state: health, staleBefore: since }, enabled, hostId }
   const [found, total] = await Promise.all([
     listRepositories(catalog, filter, { limit: limit + 1, after: readNameCursor(query.cursor) }),
     countRepositories(catalog, filter),
@@ -142,7 +145,7 @@ async function list(
   const last = found.length > limit ? page.at(-1) : undefined
   return {
     success: true,
-    repositories: page.map(repositoryAnswer),
+    repositories: page.map((row) => repositoryAnswer(row, since)),
     count: page.length,
     total_count: total,
     next_cursor: last ? cursorByName(last) : null,

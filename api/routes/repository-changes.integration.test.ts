@@ -118,6 +118,32 @@ describe('settings', () => {
   })
 })
 
+test('a name is the same however its letters are written', async () => {
+  await changeTo({ name: 'B\u00FCro' }, 'repo-b')
+  const { status, body } = await changeTo({ name: 'BU\u0308RO' })
+  await changeTo({ name: 'Beta' }, 'repo-b')
+  expect([status, body]).toMatchObject([409, { error_code: 'REPO_EXISTS', repository_id: 'repo-b' }])
+  expect((await changeTo({ name: 'BETA' }, 'repo-b')).status, 'its own is in nobody’s way').toBe(200)
+  await changeTo({ name: 'Beta' }, 'repo-b')
+})
+
+test('what a repository has already keeps nobody from switching it off', async () => {
+  await insertRepository(api.catalog, 'repo-in', 'ALPHA')
+  const inside = { config: JSON.stringify({ path: '/srv/repo-a/in' }) }
+  await api.catalog.updateTable('backup_repositories').set(inside).where('id', '=', 'repo-in').execute()
+  const answers = [
+    await changeTo({ enabled: false }, 'repo-in'),
+    await changeTo({ name: 'Inside' }, 'repo-in'),
+    await changeTo({ config: { path: '/srv/repo-b/in' } }, 'repo-in'),
+  ]
+  await api.catalog.deleteFrom('backup_repositories').where('id', '=', 'repo-in').execute()
+  expect(answers.map(({ status, body }) => [status, body['repository_id']])).toEqual([
+    [200, 'repo-in'],
+    [200, 'repo-in'],
+    [422, 'repo-b'],
+  ])
+})
+
 describe('a new place', () => {
   test('is tried by the mover; the stored password goes on where its account does', async () => {
     await changeTo({ config: { mount_options: ['vers=3.1.1'] } })

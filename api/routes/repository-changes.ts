@@ -13,6 +13,7 @@ import type { ChangeRepositoryRequest, RepositoryOfHost } from '../../temporal/o
 import { mountAnswer, repositoryAnswer } from '../answers/repositories.ts'
 import { auditOfRepository } from '../audit.ts'
 import type { AuditTrail } from '../audit.ts'
+import { staleBefore } from '../dependencies.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { permit } from '../middleware/authorize.ts'
 import { changedPlace, sealedPassword, withoutPassword } from '../repository-place.ts'
@@ -120,13 +121,14 @@ async function change(
   const place = request.config && changedPlace(row, request.config)
   const { id, repository_type: type, host_id: hostId } = row
   const config = place?.config ?? row.config
-  await checkRepositoryIsNew(catalog, { repositoryId: id, name: request.name ?? row.name, type, hostId, config })
+  const parts = { name: request.name !== undefined, place: place !== undefined }
+  await checkRepositoryIsNew(catalog, { repositoryId: id, name: request.name ?? row.name, type, hostId, config }, parts)
   await note()
   const wanted = { ...placeOf(row), ...(request.name !== undefined && { name: request.name }), settings }
   // What must be tried where the repository lies is for its mover.
   if (place || settings.immutability) await changeAtPlace(dependencies, row, wanted, place)
   else await updateRepository(catalog, id, wanted)
-  const repository = repositoryAnswer(await requireRepository(catalog, id))
+  const repository = repositoryAnswer(await requireRepository(catalog, id), staleBefore(dependencies))
   return { success: true, repository_id: id, message: 'Repository updated successfully', repository }
 }
 

@@ -79,6 +79,24 @@ describe('the summary', () => {
     })
   })
 
+  test('claims nothing that nobody has looked at for long', async () => {
+    await look(nfs.id, seen(100, 96))
+    const then = api.clock.now
+    api.clock.now = new Date(then.getTime() + 3 * 24 * 3_600_000)
+    const { body } = await api.call('GET', '/repositories/storage-summary')
+    api.clock.now = then
+    expect(body).toMatchObject({
+      summary: {
+        health: { unknown: 2, healthy: 0, critical: 1 },
+        repositories: [
+          { id: local.id, health_status: 'unknown', health_message: expect.stringContaining(then.toISOString()) },
+          { id: nfs.id, health_status: 'critical' },
+          { health_status: 'unknown', health_message: expect.stringContaining('switched off') },
+        ],
+      },
+    })
+  })
+
   test('of nothing is empty', async () => {
     await api.catalog.deleteFrom('backup_repositories').execute()
     const { body } = await api.call('GET', '/repositories/storage-summary')

@@ -8,6 +8,7 @@ import { readTrend } from '../../db/queries/repository-samples.ts'
 import { HoldfastError, isErrorCode } from '../../domain/errors.ts'
 import type { OfflineRepository } from '../../temporal/operations.ts'
 import { lookAnswer, refreshAnswer, summaryAnswer, trend } from '../answers/storage.ts'
+import { staleBefore } from '../dependencies.ts'
 import type { ApiDependencies } from '../dependencies.ts'
 import { permit } from '../middleware/authorize.ts'
 import { repositoryParameter } from '../schemas/repositories.ts'
@@ -67,8 +68,11 @@ export function storage(dependencies: ApiDependencies): Api {
   return createApi()
     .openapi(refreshRoute, async (c) => c.json(refreshAnswer(await operations.refreshStorage()), 200))
     .openapi(summaryRoute, async (c) => {
-      const [rows, alerts] = await Promise.all([everyRepository(catalog), countAlerts(catalog, { state: 'unresolved' })])
-      return c.json(summaryAnswer(rows, alerts), 200)
+      const [rows, unresolvedAlerts] = await Promise.all([
+        everyRepository(catalog),
+        countAlerts(catalog, { state: 'unresolved' }),
+      ])
+      return c.json(summaryAnswer(rows, { unresolvedAlerts, staleBefore: staleBefore(dependencies) }), 200)
     })
     .openapi(storageRoute, async (c) => c.json(await lookNow(dependencies, c.req.valid('param').id), 200))
     .openapi(trendRoute, async (c) => {

@@ -7,9 +7,9 @@ import { hostId, id, name, pageFields, pageQuery, percentage, sizeBytes, success
 
 export const repositoryType = z.enum(['local', 'nfs', 'cifs', 'smb', 's3'])
 
-export const healthStatus = z
-  .enum(healthStates)
-  .openapi({ description: 'Of the last look at it; "unknown" before the first, "offline" when it got no answer' })
+export const healthStatus = z.enum(healthStates).openapi({
+  description: 'Of the last look at it; "unknown" before the first or long after a good one, "offline" when it got no answer',
+})
 
 export const repositoryParameter = z.strictObject({ id: id.openapi({ param: { name: 'id', in: 'path' } }) })
 

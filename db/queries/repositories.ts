@@ -1,10 +1,10 @@
 /** Reading repositories. */
-import type { Selectable } from 'kysely'
+import type { ExpressionBuilder, Selectable } from 'kysely'
 import type { RepositoryType } from '../../domain/backup.ts'
 import { HoldfastError } from '../../domain/errors.ts'
 import type { HealthState } from '../../domain/storage-health.ts'
 import type { Catalog } from '../client.ts'
-import type { BackupRepositoriesTable } from '../schema.ts'
+import type { BackupRepositoriesTable, Database } from '../schema.ts'
 import { pageByName } from './page.ts'
 import type { ByName, Page } from './page.ts'
 
@@ -13,7 +13,8 @@ export type BackupRepository = Selectable<BackupRepositoriesTable>
 export interface RepositoryFilter {
   enabled?: boolean | undefined
   type?: RepositoryType | undefined
-  health?: HealthState | undefined
+  /** As it is shown: see `healthNow` in domain/storage-health.ts. */
+  health?: { state: HealthState; staleBefore: Date } | undefined
   hostId?: string | undefined
 }
 
@@ -72,6 +73,18 @@ function filtered(catalog: Catalog, filter: RepositoryFilter) {
     .selectFrom('backup_repositories')
     .$if(filter.enabled !== undefined, (query) => query.where('enabled', '=', filter.enabled!))
     .$if(filter.type !== undefined, (query) => query.where('repository_type', '=', filter.type!))
-    .$if(filter.health !== undefined, (query) => query.where('health', '=', filter.health!))
+    .$if(filter.health !== undefined, (query) => query.where((row) => hasHealth(row, filter.health!)))
     .$if(filter.hostId !== undefined, (query) => query.where('host_id', '=', filter.hostId!))
+}
+
+function hasHealth(
+  row: ExpressionBuilder<Database, 'backup_repositories'>,
+  { state, staleBefore }: NonNullable<RepositoryFilter['health']>,
+) {
+  const isState = row('health', '=', state)
+  if (state === 'unknown') {
+    return row.or([isState, row.and([row('health', 'in', ['healthy', 'warning']), row('last_check_at', '<', staleBefore)])])
+  }
+  if (state !== 'healthy' && state !== 'warning') return isState
+  return row.and([isState, row.or([row('last_check_at', 'is', null), row('last_check_at', '>=', staleBefore)])])
 }

@@ -21,8 +21,18 @@ interface Other {
   config: JsonObject
 }
 
-/** `REPO_EXISTS` when the name or the place is another's; `REPO_INVALID` when the two places lie in each other. */
-export async function checkRepositoryIsNew(catalog: Catalog, wanted: WantedRepository): Promise<void> {
+/** What of a repository is new: what it has already stands in nobody's way. */
+export interface NewParts {
+  name: boolean
+  place: boolean
+}
+
+/** `REPO_EXISTS` when the name or the place is another's, whatever its spelling; `REPO_INVALID` when the two places lie in each other. */
+export async function checkRepositoryIsNew(
+  catalog: Catalog,
+  wanted: WantedRepository,
+  { name: isNamed, place: isPlaced }: NewParts = { name: true, place: true },
+): Promise<void> {
   // There are few: an administrator made each by hand.
   const others = await catalog
     .selectFrom('backup_repositories')
@@ -30,11 +40,16 @@ export async function checkRepositoryIsNew(catalog: Catalog, wanted: WantedRepos
     .where('id', '<>', wanted.repositoryId)
     .execute()
   for (const other of others) {
-    if (other.name === wanted.name) throw nameTaken(other)
-    const overlap = overlapWith(wanted, other)
+    if (isNamed && nameKey(other.name) === nameKey(wanted.name)) throw nameTaken(other)
+    const overlap = isPlaced ? overlapWith(wanted, other) : null
     if (overlap === 'same') throw placeTaken(other)
     if (overlap === 'nested') throw placesNested(other)
   }
+}
+
+/** The catalog tells every byte apart; people tell "Primary" from "primary" no better than "ü" from "u" with two dots. */
+function nameKey(name: string): string {
+  return name.normalize('NFC').toLowerCase()
 }
 
 function overlapWith(wanted: WantedRepository, other: Other): 'same' | 'nested' | null {

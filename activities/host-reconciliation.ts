@@ -33,7 +33,7 @@ export interface HostFindings {
 
 export interface HostReconciliationActivities {
   /** Ends work whose workflow is gone: what was published is completed, everything else is cleaned up. Idempotent. */
-  settleAbandoned(work: Omit<AbandonedWork, 'hostId'>): Promise<Repair[]>
+  settleAbandoned(work: Omit<AbandonedWork, 'hostId' | 'repositoryId'>): Promise<Repair[]>
 
   /** Looks through the host's repositories, mounts and run folder. Closes mounts without a row, removes dead processes' sockets; reports what it does not know. */
   inspectHost(hostId: string): Promise<HostFindings>
@@ -78,7 +78,7 @@ export function createHostReconciliationActivities(
   })
 }
 
-type Found = Omit<AbandonedWork, 'hostId'>
+type Found = Omit<AbandonedWork, 'hostId' | 'repositoryId'>
 
 /** Publication is the commit point: what has its final name is complete, whatever the row says. */
 async function settleBackup(dependencies: HostDependencies, { id: backupId }: Found): Promise<Repair[]> {
@@ -86,6 +86,8 @@ async function settleBackup(dependencies: HostDependencies, { id: backupId }: Fo
   const work = await loadBackupWork(catalog, backupId)
   if (work.job.status !== 'pending' && work.job.status !== 'running') return []
   const { repository, reference } = locateBackup(work, dependencies)
+  // Asked first: this has a time limit wherever the repository lies, and an attempt that hangs there may hold its lock.
+  await repository.storage()
   const source = await sourceOf(work.vm)
   const inUse = () => changeIdsInUseOf(catalog, work.vm.context_id)
   const published = await publishedManifest(repository, reference)
@@ -149,6 +151,7 @@ async function settleDeletion(dependencies: HostDependencies, { id: backupId, ma
   if (marks.length === 0) return []
   const work = await loadBackupWork(catalog, backupId)
   const { repository, reference } = locateBackup(work, dependencies)
+  await repository.storage()
   if (await publishedManifest(repository, reference)) {
     for (const mark of marks) await removeObservedPin(catalog, mark)
     return [

@@ -32,6 +32,7 @@ export interface AbandonedWork {
   kind: UnfinishedWork['kind']
   id: string
   hostId: string
+  repositoryId: string
   /** Of a deletion: when its mark was set, of a mount: when it began; ISO 8601. What was set or began later belongs to somebody else. */
   markedAt?: string
 }
@@ -66,11 +67,11 @@ export function createReconciliationActivities({
     async findAbandonedWork(): Promise<{ abandoned: AbandonedWork[]; hostIds: string[] }> {
       const { unfinished, hostIds } = await listUnfinished(catalog)
       const abandoned: AbandonedWork[] = []
-      for (const { kind, id, hostId, workflowId, backupId, markedAt } of unfinished) {
+      for (const { kind, id, hostId, repositoryId, workflowId, backupId, markedAt } of unfinished) {
         const ownedBy = kind === 'backup' ? backupId : undefined
         if (await workflows.isRunning(workflowId, ownedBy)) continue
         if (kind === 'backup' && (await workflows.isWorkingOn(backupId))) continue
-        abandoned.push({ kind, id, hostId, ...(markedAt && { markedAt: markedAt.toISOString() }) })
+        abandoned.push({ kind, id, hostId, repositoryId, ...(markedAt && { markedAt: markedAt.toISOString() }) })
       }
       return { abandoned, hostIds }
     },

@@ -8,7 +8,7 @@ import { closeMount } from './restore-mounts.ts'
 /** Unmounts what nobody holds any more; its pin goes with the others that have no reader. One that began since it was looked for is left alone. */
 export async function settleMount(
   { catalog, mounts }: HostDependencies,
-  { id: mountId, markedAt }: Omit<AbandonedWork, 'hostId'>,
+  { id: mountId, markedAt }: Omit<AbandonedWork, 'hostId' | 'repositoryId'>,
 ): Promise<Repair[]> {
   const row = await findRestoreMount(catalog, mountId)
   if (!row || row.created_at.toISOString() !== markedAt) return []

@@ -3,33 +3,63 @@
  * terminated workflow or a restored catalog left. Runs at start and every few minutes; a run that finds nothing changes nothing.
  */
 import { log, setCurrentDetails } from '@temporalio/workflow'
-import type { Repair } from '../activities/reconciliation.ts'
+import type { AbandonedWork, Repair } from '../activities/reconciliation.ts'
+import { parkedReasonOf } from '../domain/parking.ts'
 import { controlSteps, platformSteps, interactiveHostSteps } from './activity-options.ts'
+import type { HostPatience } from './activity-options.ts'
 import { asApplicationFailure, failureOf } from './failure.ts'
+import type { FailureReport } from './failure.ts'
 
 export interface ReconcileInput {
   heartbeatTimeoutMs: number
 }
 
-/** What was found and done, for the Web UI and the log. Hosts that did not answer are repaired in a later run. */
+/** What was found and done, for the Web UI and the log. Hosts and repositories that did not answer are repaired in a later run. */
 export async function reconcile({ heartbeatTimeoutMs }: ReconcileInput): Promise<Repair[]> {
   const control = controlSteps()
   const { abandoned, hostIds } = await control.findAbandonedWork()
-  const repairs: Repair[] = []
-  for (const { hostId, ...work } of abandoned) {
-    const host = interactiveHostSteps({ hostId, heartbeatTimeoutMs })
-    repairs.push(...(await attempt(hostId, () => host.settleAbandoned(work))))
-  }
+  // Side by side: what does not answer keeps nothing else waiting.
+  const settled = await Promise.all(inTurns(abandoned).map((works) => settle(works, heartbeatTimeoutMs)))
+  const repairs = settled.flat()
   repairs.push(...(await control.removeAbandonedPins()), ...(await control.removeUnusedCredentials()))
-  for (const hostId of hostIds) {
-    const host = interactiveHostSteps({ hostId, heartbeatTimeoutMs })
-    repairs.push(...(await attempt(hostId, () => sweepHost(host, hostId))))
-    const platforms = platformSteps({ hostId, heartbeatTimeoutMs })
-    repairs.push(...(await attempt(hostId, () => platforms.removeSourceOrphans(hostId))))
-  }
+  const ofHosts = await Promise.all(hostIds.map((hostId) => repairHost({ hostId, heartbeatTimeoutMs })))
+  repairs.push(...ofHosts.flat())
   for (const repair of repairs) log.warn(`Reconcile: ${repair.what}`, { ...repair })
   setCurrentDetails(repairs.map((repair) => `- ${repair.what}`).join('\n') || 'Nothing to repair')
   return repairs
+}
+
+/** What is settled one after another: that of one repository. Restores and mounts may hang elsewhere, so each is settled for itself. */
+function inTurns(abandoned: readonly AbandonedWork[]): AbandonedWork[][] {
+  const turns = new Map<string, AbandonedWork[]>()
+  for (const work of abandoned) {
+    const { kind, id, hostId, repositoryId } = work
+    const key = kind === 'restore' || kind === 'mount' ? `${kind} ${id}` : `${hostId} ${repositoryId}`
+    turns.set(key, [...(turns.get(key) ?? []), work])
+  }
+  return [...turns.values()]
+}
+
+/** A repository that does not answer, or a mover, would not answer for the rest either. */
+async function settle(works: readonly AbandonedWork[], heartbeatTimeoutMs: number): Promise<Repair[]> {
+  const repairs: Repair[] = []
+  for (const { hostId, repositoryId, ...work } of works) {
+    const host = interactiveHostSteps({ hostId, heartbeatTimeoutMs })
+    const { found, failure } = await attempt(hostId, () => host.settleAbandoned(work))
+    repairs.push(...found)
+    if (failure && (failure.code === 'MOVER_UNAVAILABLE' || parkedReasonOf(failure) === 'repository_unavailable')) {
+      log.warn('The rest of this repository has to wait', { hostId, repositoryId, code: failure.code })
+      break
+    }
+  }
+  return repairs
+}
+
+async function repairHost(patience: HostPatience): Promise<Repair[]> {
+  const { hostId } = patience
+  const swept = await attempt(hostId, () => sweepHost(interactiveHostSteps(patience), hostId))
+  const tidied = await attempt(hostId, () => platformSteps(patience).removeSourceOrphans(hostId))
+  return [...swept.found, ...tidied.found]
 }
 
 /** Folders are discarded only after Temporal was asked: the host alone cannot know who fills them. */
@@ -41,12 +71,16 @@ async function sweepHost(host: ReturnType<typeof interactiveHostSteps>, hostId: 
 }
 
 /** One host's trouble must not keep the others from being repaired; it is part of what was found. */
-async function attempt(hostId: string, repair: () => Promise<Repair[]>): Promise<Repair[]> {
+async function attempt(
+  hostId: string,
+  repair: () => Promise<Repair[]>,
+): Promise<{ found: Repair[]; failure: FailureReport | null }> {
   try {
-    return await repair()
+    return { found: await repair(), failure: null }
   } catch (error) {
-    const { code, message } = failureOf(error)
+    const failure = failureOf(error)
+    const { code, message } = failure
     if (code === 'CANCELLED') throw asApplicationFailure({ code, message, details: {} }, error)
-    return [{ kind: 'unrepaired', what: `host ${hostId} could not be repaired (${code}): ${message}` }]
+    return { found: [{ kind: 'unrepaired', what: `host ${hostId} could not be repaired (${code}): ${message}` }], failure }
   }
 }

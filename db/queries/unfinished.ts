@@ -11,6 +11,7 @@ export interface UnfinishedWork {
   id: string
   backupId: string
   hostId: string
+  repositoryId: string
   workflowId: string
   /** Of a deletion: when its mark was set; of a mount: when it began. */
   markedAt?: Date
@@ -65,7 +66,12 @@ function unfinishedBackups(catalog: Catalog) {
   return catalog
     .selectFrom('backup_jobs')
     .innerJoin('backup_repositories', 'backup_repositories.id', 'backup_jobs.repository_id')
-    .select(['backup_jobs.id', 'backup_jobs.workflow_id as workflowId', 'backup_repositories.host_id as hostId'])
+    .select([
+      'backup_jobs.id',
+      'backup_jobs.workflow_id as workflowId',
+      'backup_repositories.host_id as hostId',
+      'backup_repositories.id as repositoryId',
+    ])
     .where('backup_jobs.status', 'in', ['pending', 'running'])
     .execute()
 }
@@ -82,6 +88,7 @@ function unfinishedRestores(catalog: Catalog) {
         'restore_jobs.backup_id as backupId',
         'restore_jobs.workflow_id as workflowId',
         'backup_repositories.host_id as hostId',
+        'backup_repositories.id as repositoryId',
       ])
       .where('restore_jobs.status', 'in', ['pending', 'running'])
       // The disks of a VM restore are settled with it.
@@ -100,6 +107,7 @@ function unfinishedDeletions(catalog: Catalog) {
       'backup_pins.owner_workflow_id as workflowId',
       'backup_pins.created_at as markedAt',
       'backup_repositories.host_id as hostId',
+      'backup_repositories.id as repositoryId',
     ])
     .where('backup_pins.reason', '=', DELETION_MARK)
     .execute()
@@ -109,6 +117,14 @@ function unfinishedDeletions(catalog: Catalog) {
 function everyMount(catalog: Catalog) {
   return catalog
     .selectFrom('restore_mounts')
-    .select(['id', 'backup_id as backupId', 'host_id as hostId', 'workflow_id as workflowId', 'created_at as markedAt'])
+    .innerJoin('backup_jobs', 'backup_jobs.id', 'restore_mounts.backup_id')
+    .select([
+      'restore_mounts.id',
+      'restore_mounts.backup_id as backupId',
+      'restore_mounts.host_id as hostId',
+      'restore_mounts.workflow_id as workflowId',
+      'restore_mounts.created_at as markedAt',
+      'backup_jobs.repository_id as repositoryId',
+    ])
     .execute()
 }

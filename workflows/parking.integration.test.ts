@@ -14,6 +14,8 @@ import { CONTROL_QUEUE, hostQueue, transferQueue } from './task-queues.ts'
 requireTimeSkipping()
 
 const HOUR = 60 * 60_000
+/** The server's own limit is 51 200; then it ends the workflow. */
+const HISTORY_EVENTS_MAX = 50_000
 const admission = { backupType: 'full', fullReason: 'requested', fullReasonDetail: null, parentBackupId: null, decided: true }
 
 let time: TestWorkflowEnvironment
@@ -131,6 +133,20 @@ test('a repository that looks well although nothing gets further is tried less a
   const took = await tookMs()
   expect(took).toBeGreaterThanOrEqual(90_000)
   expect(took).toBeLessThan(200_000)
+})
+
+test('a year of futile tries fits into the history of a backup', async () => {
+  failures = { publishBackup: Array.from({ length: 40 }, () => full()) }
+  await start()
+  await handle.result()
+  const { historyLength } = await handle.describe()
+  const looks = steps.filter((name) => name === 'awaitRepository').length
+  const eventsPerTry = historyLength / looks
+  // The first tries double, so that nobody waits much longer than it has been failing; the others are apart as the last two.
+  const doublingMs = (await tookMs()) - 27 * 6 * HOUR
+  expect(doublingMs).toBeGreaterThan(10 * HOUR)
+  expect(doublingMs).toBeLessThan(13 * HOUR)
+  expect(eventsPerTry * (13 + (365 * 24) / 6)).toBeLessThan(HISTORY_EVENTS_MAX)
 })
 
 test.each(['stageBackup', 'publishBackup', 'recordPublication'])('%s waits, too, and nothing is copied again', async (name) => {

@@ -11,8 +11,11 @@ import type { HostPatience } from './activity-options.ts'
 import { failureOf } from './failure.ts'
 import type { FailureReport } from './failure.ts'
 
-/** A step that fails again and again although its repository looks well is run less and less often, down to this many longest looks apart. */
-const FUTILE_LOOKS_MAX = 5
+/**
+ * A step that fails again and again although its repository looks well is run less and less often, down to this many longest looks apart: for a disk an
+ * hour, for the backup itself six. A try of the backup costs 29 events of a history that holds 50 000 and does not begin anew; that is more than a year.
+ */
+const FUTILE_LOOKS_MAX = { disk: 60, backup: 360 }
 
 export interface Parkable extends ParkedBackup {
   host: HostPatience
@@ -24,6 +27,7 @@ export interface Parkable extends ParkedBackup {
 /** Runs the step until it ends otherwise than by its repository. Cancelled while it waits, it is over at once. */
 export async function outlastingRepository<T>(parkable: Parkable, step: () => Promise<T>): Promise<T> {
   const { firstMs, mostMs } = parkable.looks ?? DEFAULT_PARKING_LOOKS
+  const longestMs = mostMs * (parkable.diskIndex === null ? FUTILE_LOOKS_MAX.backup : FUTILE_LOOKS_MAX.disk)
   let pauseMs = firstMs
   let furthest = -1
   for (;;) {
@@ -33,7 +37,7 @@ export async function outlastingRepository<T>(parkable: Parkable, step: () => Pr
       const failure = failureOf(error)
       if (parkedReasonOf(failure) === null) throw error
       const reached = checkpointOf(failure)
-      pauseMs = reached > furthest ? firstMs : Math.min(pauseMs * 2, mostMs * FUTILE_LOOKS_MAX)
+      pauseMs = reached > furthest ? firstMs : Math.min(pauseMs * 2, longestMs)
       furthest = Math.max(furthest, reached)
       await park(parkable, failure, pauseMs)
     }

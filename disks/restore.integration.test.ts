@@ -1,12 +1,12 @@
 import { link, mkdir, open, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { setTimeout as delay } from 'node:timers/promises'
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { backUpImage, MIB, noise, processesNaming, prose, writeImage } from '../test/disk-backups.ts'
 import { failureOf } from '../test/failure.ts'
 import { requireTool } from '../test/requires.ts'
-import { temporaryFolder } from '../test/temporary-folder.ts'
+import { createTemporaryFolder, temporaryFolder } from '../test/temporary-folder.ts'
 import { compareImages } from '../tools/qemu-img.ts'
 import { runTool, startTool } from '../tools/run-tool.ts'
 import { blocksPath, imagePath, type ChainLink } from './chain.ts'
@@ -24,8 +24,34 @@ interface Sample {
   raws: [string, string]
 }
 
+/** What tests start from; making it takes longer than what they do with it. Nobody writes to it. */
+let kept: Awaited<ReturnType<typeof createTemporaryFolder>>
+const chains = new Map<string, Promise<Sample>>()
+let large: Promise<LargeBackup> | undefined
+
+beforeAll(async () => {
+  kept = await createTemporaryFolder()
+})
+
+afterAll(() => kept?.remove())
+
+/** A chain of the test's own. */
 async function sampleChain(compression: 'zstd' | 'none' = 'zstd'): Promise<Sample> {
+  const making = chains.get(compression) ?? makeChain(join(kept.path, compression), compression)
+  chains.set(compression, making)
+  const made = await making
   const folder = await temporaryFolder()
+  await runTool('cp', ['-a', '--sparse=always', `${made.folder}/.`, folder], { timeoutMs: 60_000 })
+  const own = (path: string): string => join(folder, relative(made.folder, path))
+  return {
+    folder,
+    links: made.links.map((link) => ({ ...link, folder: own(link.folder) })),
+    raws: [own(made.raws[0]), own(made.raws[1])],
+  }
+}
+
+async function makeChain(folder: string, compression: 'zstd' | 'none'): Promise<Sample> {
+  await mkdir(folder)
   const raws: [string, string] = [join(folder, 'first.raw'), join(folder, 'second.raw')]
   const first: [number, Buffer][] = [
     [0, noise(3 * MIB, 1)],
@@ -133,7 +159,7 @@ describe.each(['raw', 'qcow2'] as const)('a restore to %s', (targetFormat) => {
     const reason = new Error('stopped by the test')
     stop.abort(reason)
     expect(await outcome).toBe(reason)
-    expect(await processesNaming(sample.folder)).toEqual([])
+    for (const used of [sample.folder, kept.path]) expect(await processesNaming(used)).toEqual([])
     const { resumedAtBytes } = await restoreDiskTo(request)
     expect(resumedAtBytes).toBeGreaterThan(0)
     expect(await isEqual(request, sample.raw)).toBe(true)
@@ -311,13 +337,24 @@ describe('a target', () => {
   })
 })
 
-async function largeBackup(): Promise<{ folder: string; links: ChainLink[]; raw: string }> {
-  const folder = await temporaryFolder()
+interface LargeBackup {
+  links: ChainLink[]
+  raw: string
+}
+
+/** The same one for all tests, in {@link kept}, which read only; and a folder of the test's own. */
+async function largeBackup(): Promise<LargeBackup & { folder: string }> {
+  large ??= makeLargeBackup(join(kept.path, 'large'))
+  return { folder: await temporaryFolder(), ...(await large) }
+}
+
+async function makeLargeBackup(folder: string): Promise<LargeBackup> {
+  await mkdir(folder)
   const raw = join(folder, 'large.raw')
   const size = 256 * MIB
   await writeImage(raw, size, [[0, noise(size, 7)]])
   const { links } = await backUpImage({ folder, backupId: 'full', imagePath: raw, sizeBytes: size, compression: 'none' })
-  return { folder, links, raw }
+  return { links, raw }
 }
 
 /** Waits until the journal claims something. */

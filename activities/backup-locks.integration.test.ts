@@ -8,7 +8,7 @@ import { createTestCatalog } from '../test/catalog.ts'
 import type { TestCatalog } from '../test/catalog.ts'
 import { insertBackup, insertRepository, insertVm } from '../test/catalog-rows.ts'
 import { failureOf } from '../test/failure.ts'
-import { createLockRecordActivities } from './backup-locks.ts'
+import { createLockRecordActivities } from './lock-attestation.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
 const now = Date.now()

@@ -2,8 +2,8 @@
 import type { Catalog } from '../db/client.ts'
 import { createAdmissionActivities } from './admission.ts'
 import type { AdmissionActivities } from './admission.ts'
-import { createBackupLockActivities, createLockRecordActivities } from './backup-locks.ts'
-import type { BackupLockActivities, LockRecordActivities } from './backup-locks.ts'
+import { createBackupLockActivities } from './backup-locks.ts'
+import type { BackupLockActivities } from './backup-locks.ts'
 import { createBackupRecordActivities } from './backup-records.ts'
 import type { BackupRecordActivities } from './backup-records.ts'
 import { createDeletionActivities } from './deletion.ts'
@@ -11,6 +11,8 @@ import type { DeletionActivities } from './deletion.ts'
 import type { HostDependencies } from './host-dependencies.ts'
 import { createHostReconciliationActivities } from './host-reconciliation.ts'
 import type { HostReconciliationActivities } from './host-reconciliation.ts'
+import { createLockAttestationActivities, createLockRecordActivities } from './lock-attestation.ts'
+import type { LockAttestationActivities, LockRecordActivities } from './lock-attestation.ts'
 import { createParkingActivities, createParkingRecordActivities } from './parking.ts'
 import type { ParkingActivities, ParkingRecordActivities } from './parking.ts'
 import { createPinActivities } from './pins.ts'
@@ -73,6 +75,7 @@ export type HostActivities = AdmissionActivities &
   VmRestoreActivities &
   DeletionActivities &
   BackupLockActivities &
+  LockAttestationActivities &
   InspectionActivities &
   RepositoryPlaceActivities &
   SourceDiscoveryActivities &
@@ -115,6 +118,7 @@ export function createHostActivities(dependencies: HostDependencies & { homeRunF
     ...createVmRestoreActivities(dependencies),
     ...createDeletionActivities(dependencies),
     ...createBackupLockActivities(dependencies),
+    ...createLockAttestationActivities(dependencies),
     ...createInspectionActivities(dependencies),
     ...createRepositoryPlaceActivities(dependencies),
     ...createSourceDiscoveryActivities(dependencies),

@@ -1,13 +1,11 @@
 /** Taking back what makes a folder a repository, so that it can be used again: only what Holdfast made, and only while there is nothing in it. */
 import { readdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { LOCKS_FOLDER } from '../domain/repository-layout.ts'
 import { syncFolder } from './durable-files.ts'
 import { errnoOf, onFiles } from './file-errors.ts'
 import { readMarkerId } from './marker.ts'
 import { MARKER_FILE, RESERVE_FILE, vmsFolder } from './paths.ts'
-
-/** Lock records of backups; those that still count are immutable, and keep the folder. */
-const LOCKS_FOLDER = 'locks'
 
 /**
  * Whether nothing of repository `id` is left in `root`: another's folder is not touched, and one that holds a backup, or anything below its folders,
@@ -18,7 +16,8 @@ export async function clearRoot(root: string, id: string): Promise<boolean> {
     const found = await readMarkerId(root)
     if (found === null) return true
     if (found !== id) return false
-    for (const folder of [vmsFolder(root), join(root, LOCKS_FOLDER)]) {
+    // A record that is left keeps the rest; without `vms` it would be a damaged repository.
+    for (const folder of [join(root, LOCKS_FOLDER), vmsFolder(root)]) {
       if (!(await removedIfEmpty(folder))) return false
     }
     await rm(join(root, RESERVE_FILE), { force: true })

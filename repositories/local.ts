@@ -9,7 +9,7 @@ import { dependentsOn, isFolder, listVmFolder, namesOfFolders, readPublished, vm
 import { clearRoot } from './clearing.ts'
 import { syncFolder } from './durable-files.ts'
 import { errnoOf, onFiles } from './file-errors.ts'
-import { explainingLock, mayBeLock } from './locked-backup.ts'
+import { explainingLock, mayBeLock, refuseLocked } from './locked-backup.ts'
 import { checkMarker, initializeRoot, readMarkerId } from './marker.ts'
 import { backupFolderOf, backupPaths, checkRoot, vmsFolder } from './paths.ts'
 import type { BackupPaths } from './paths.ts'
@@ -111,6 +111,7 @@ export class LocalRepository implements Repository {
       if (await isFolder(paths.published)) {
         const dependents = await dependentsOn(reference.backupId, this.root, reference.vmFolder)
         if (dependents.length > 0) throw hasDependents(reference, dependents)
+        await refuseLocked(this.root, paths.published, reference.backupId)
       }
       await this.#remove(paths, paths.published).catch(explainingLock(this.root, reference.backupId))
     })

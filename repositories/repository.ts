@@ -83,8 +83,9 @@ export interface Repository {
 
   /**
    * Deletes a published backup: renamed to `<backup id>.deleting` first, so that a crash leaves nothing that looks whole.
-   * Idempotent. `BACKUP_HAS_DEPENDENTS` (with their ids) when a published sibling names it as parent. Works on a full disk: what is set
-   * aside is given back when there is no room to delete.
+   * Idempotent. `BACKUP_HAS_DEPENDENTS` (with their ids) when a published sibling names it as parent. While anything of it is locked nothing
+   * is touched: `IMMUTABLE_RETENTION_ACTIVE` with `retention_expires_at`, or `REPO_INVALID` with the reason `immutable` when no date holds it.
+   * Works on a full disk: what is set aside is given back when there is no room to delete.
    */
   deleteBackup(reference: BackupReference): Promise<void>
 

@@ -1,6 +1,6 @@
 /** Immutable backups through the whole product, on a real file system: locked when published, kept from everybody, looked after, let go. */
 import { existsSync } from 'node:fs'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Selectable } from 'kysely'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
@@ -122,16 +122,25 @@ describe('before its date nobody deletes it', () => {
     await expectKept()
   })
 
-  test('because its files refuse, when the catalog has forgotten that anything was ever locked', async () => {
+  test('because a file of it refuses, when nobody knows of the lock and it was never finished: nothing of it is touched', async () => {
+    // As a locker leaves it that is killed while it locks, before immutability is switched off.
+    const unfinished = ['disk-0.qcow2', 'manifest.json', '.'].map((name) => join(vm.folderOf(increment.id), name))
+    await runTool('chattr', ['-i', ...unfinished], { timeoutMs: 10_000 })
     await setRow(increment.id, { locked_until: null })
     await holdfast.operations.changeRepository({ ...repositoryOf(vm), settings: { immutability: null } })
     expect(await refusal()).toMatchObject({
       code: 'IMMUTABLE_RETENTION_ACTIVE',
       details: { backup_id: increment.id, retention_expires_at: increment.locked_until!.toISOString() },
     })
+    expect(await readdir(vm.folderOf(increment.id))).toEqual(FILES)
+    // From then on it is known, and the next look finishes what was begun.
+    expect((await rowOf(increment.id)).locked_until).toEqual(increment.locked_until)
+    expect(await holdfast.operations.attestLocks(repositoryOf(vm))).toMatchObject({
+      broken: [{ backupId: increment.id, relocked: true }],
+    })
     await expectKept()
     await holdfast.operations.changeRepository({ ...repositoryOf(vm), settings: { immutability } })
-    await setRow(increment.id, { completed_at: increment.completed_at, locked_until: increment.locked_until })
+    await setRow(increment.id, { completed_at: increment.completed_at })
   })
 
   test('and nothing is restored over it, and its repository is not given up', async () => {
@@ -216,12 +225,18 @@ describe('the attestation', () => {
 
 test('after its date a backup is unlocked and deleted by the product itself', async () => {
   const short = await createScenario(holdfast, [MIB], join(ext4.path, 'short'))
-  const { id: backupId } = await short.backUp()
+  const [known, unfinished] = [await short.backUp(), await short.backUp({ backupType: 'full' })]
   const { repositoryPath: root, repositoryId } = short
-  const until = await lockBriefly({ root, repositoryId, vmFolder: vmFolderName(short.vmName, short.vmContextId), backupId })
-  await recordLocks(holdfast.catalog, [{ backupId, until }])
-  await lockEnded(until)
-  await holdfast.operations.deleteBackup(short.vmContextId, backupId)
-  expect(existsSync(short.folderOf(backupId))).toBe(false)
-  expect(existsSync(join(root, 'locks'))).toBe(false)
+  const vmFolder = vmFolderName(short.vmName, short.vmContextId)
+  const ends = await Promise.all([known, unfinished].map(({ id }) => lockBriefly({ root, repositoryId, vmFolder, backupId: id })))
+  await recordLocks(holdfast.catalog, [{ backupId: known.id, until: ends[0]! }])
+  await Promise.all(ends.map(lockEnded))
+  // Of the other nobody was told, and its lock was not finished.
+  const folder = short.folderOf(unfinished.id)
+  await runTool('chattr', ['-i', folder, join(folder, 'manifest.json')], { timeoutMs: 10_000 })
+  for (const { id } of [known, unfinished]) {
+    await holdfast.operations.deleteBackup(short.vmContextId, id)
+    expect(existsSync(short.folderOf(id))).toBe(false)
+  }
+  for (const left of ['locks', join('vms', vmFolder)]) expect(existsSync(join(root, left)), left).toBe(false)
 })

@@ -98,8 +98,9 @@ describe('the crossings', () => {
       [94, 'critical', at(3), ['storage_warning resolved', 'storage_critical open']],
       [90, 'critical', at(3), ['storage_warning resolved', 'storage_critical open']],
       [89.9, 'healthy', null, ['storage_warning resolved', 'storage_critical resolved']],
-      [91, 'warning', null, ['storage_warning resolved', 'storage_critical resolved', 'storage_warning open']],
-      [50, 'healthy', null, ['storage_warning resolved', 'storage_critical resolved', 'storage_warning resolved']],
+      // Within the hour it is the same warning.
+      [91, 'warning', null, ['storage_warning open', 'storage_critical resolved']],
+      [50, 'healthy', null, ['storage_warning resolved', 'storage_critical resolved']],
     ]
     for (const [minute, [percent, health, stopped, alerts]] of steps.entries()) {
       await recordLook(catalog, 'repo', seen(percent), at(minute))
@@ -154,6 +155,19 @@ test('a hundred looks at a full disk open one alert, which stays acknowledged', 
   expect(await listAlerts(catalog, {}, { limit: 9 })).toMatchObject([
     { id: alert!.id, acknowledged_by: 'anna', opened_at: at(0), seen_at: at(99), details: { used_percentage: 96 } },
   ])
+})
+
+test('a repository around the threshold warns once, and whoever knows of it is not told again', async () => {
+  await recordLook(catalog, 'repo', seen(90), at(0))
+  const [alert] = await listAlerts(catalog, {}, { limit: 1 })
+  await acknowledgeAlert(catalog, alert!.id, { by: 'anna', at: at(1) })
+  for (let minute = 5; minute <= 100; minute += 5) await recordLook(catalog, 'repo', seen(minute % 2 ? 89.9 : 90), at(minute))
+  expect(await listAlerts(catalog, {}, { limit: 9 })).toMatchObject([
+    { id: alert!.id, acknowledged_by: 'anna', opened_at: at(0), seen_at: at(100), resolved_at: null },
+  ])
+  await recordLook(catalog, 'repo', seen(50), at(105))
+  await recordLook(catalog, 'repo', seen(90), at(166))
+  expect(await alertsOf(), 'after an hour it is another one').toEqual(['storage_warning resolved', 'storage_warning open'])
 })
 
 test('ten looks at the same time open one alert, and all are recorded', async () => {

@@ -171,6 +171,9 @@ async function openStorageAlerts(catalog: Catalog, repositoryId: string): Promis
   return new Set(rows.map((row) => row.kind))
 }
 
+/** A repository around the threshold crosses it with every backup and deletion: that is one matter, and who knows of it is not told again. */
+const SAME_WARNING_MS = 60 * 60_000
+
 async function settleAlerts(
   catalog: Catalog,
   repositoryId: string,
@@ -182,7 +185,8 @@ async function settleAlerts(
   for (const kind of storageAlertKinds) {
     const wanted = open.find((alert) => alert.kind === kind)
     if (wanted) {
-      const isNew = await openAlert(catalog, { ...wanted, subject: repositoryId, repositoryId }, at)
+      const again = kind === 'storage_warning' ? { reopenWithinMs: SAME_WARNING_MS } : {}
+      const isNew = await openAlert(catalog, { ...wanted, ...again, subject: repositoryId, repositoryId }, at)
       if (isNew) opened.push(kind)
     } else if (before.has(kind) && !unknown.includes(kind)) {
       if (await resolveAlert(catalog, kind, repositoryId, at)) resolved.push(kind)

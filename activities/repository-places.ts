@@ -34,7 +34,7 @@ export interface RepositoryPlaceActivities {
   /** What really keeps locked files there from being changed; whose files, as {@link probeRepository}. `REPO_*`. Leaves nothing behind. */
   probeImmutability(repository: RepositoryRequest): Promise<Enforcement>
 
-  /** `REPO_INVALID` when another place does not hold this very repository. Leaves nothing behind. */
+  /** `REPO_INVALID` when another place does not hold this very repository, `IMMUTABILITY_UNSUPPORTED` when it could not keep its locks. Leaves nothing behind. */
   checkMovedRepository(moved: MovedRepository): Promise<StorageInfo>
 
   /** Takes back what {@link initializeRepository} made, unless something is in it. Whether nothing of it is left. Idempotent. */
@@ -75,6 +75,18 @@ export function createRepositoryPlaceActivities({
     async mountRepository(repository: RepositoryRequest): Promise<MountState> {
       refuseOurMounts(repository, mountsFolder)
       return repositories.mount(recordOf(repository))
+  /** What is promised as immutable must be so where it is from now on. */
+  async function requireLockable(repositoryId: string, place: RepositoryRecord): Promise<void> {
+    if (!(await findRepository(catalog, repositoryId))?.is_immutable) return
+    const { enforcedBy, reason } = await enforcementAt({ repositories, locker }, place)
+    if (enforcedBy !== 'none') return
+    throw new HoldfastError(
+      'IMMUTABILITY_UNSUPPORTED',
+      `Backups could not be kept from being changed there: ${reason}. Use a place that can, or switch immutability off first.`,
+      { details: { enforced_by: 'none', reason } },
+    )
+  }
+
     },
 
     async unmountRepository({ repository, force }: { repository: RepositoryRequest; force: boolean }): Promise<MountState> {
@@ -105,7 +117,9 @@ export function createRepositoryPlaceActivities({
         await repositories.mount(aside)
         const opened = repositories.open(aside)
         requireSame(repository.repositoryId, await opened.readIdentity())
-        return requireWritable(await opened.storage())
+        const storage = requireWritable(await opened.storage())
+        await requireLockable(repository.repositoryId, aside)
+        return storage
       } finally {
         await repositories.forget(aside)
       }

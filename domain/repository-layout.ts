@@ -5,6 +5,8 @@ export const MARKER_FILE = 'holdfast-repository.json'
 export const VMS_FOLDER = 'vms'
 /** Until when backups are locked: a folder per backup, a record per end. Written by the locker only. */
 export const LOCKS_FOLDER = 'locks'
+/** Begins the names of the folders in which a locker tries what its locks are worth; one stays behind when it dies meanwhile, and goes with the next. */
+export const LOCK_PROBE_PREFIX = '.holdfast-lock-probe-'
 
 const VM_FOLDER = /^[a-z0-9][a-z0-9-]{0,80}--[a-z0-9-]{1,8}$/
 

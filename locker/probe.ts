@@ -7,13 +7,13 @@ import { appendFile, link, mkdir, open, rename, rmdir, statfs, truncate, unlink,
 import { HoldfastError } from '../domain/errors.ts'
 import type { Enforcement } from '../domain/immutability.ts'
 import type { ProbeRequest } from '../domain/lock-protocol.ts'
+import { LOCK_PROBE_PREFIX } from '../domain/repository-layout.ts'
 import { immutableAmong, setImmutable } from '../tools/chattr.ts'
 import { exclusively } from './exclusive.ts'
 import { errnoOf } from '../domain/system-errno.ts'
 import { inFolder, inRoot, namesIn } from './folders.ts'
 import type { Folder } from './folders.ts'
 
-const PREFIX = '.holdfast-lock-probe-'
 const FILE = 'file'
 const FOLDER = 'folder'
 const INSIDE = 'inside'
@@ -32,7 +32,7 @@ export function probe({ root }: ProbeRequest): Promise<Enforcement> {
       const { type } = await statfs(folder.handlePath)
       const memory = memoryFileSystems.get(type)
       if (memory !== undefined) return none(`${memory} keeps everything in memory: what is locked is gone with the power`)
-      const name = `${PREFIX}${randomBytes(6).toString('hex')}`
+      const name = `${LOCK_PROBE_PREFIX}${randomBytes(6).toString('hex')}`
       await mkdir(`${folder.handlePath}/${name}`, { mode: 0o700 })
       try {
         return await inFolder(folder, name, async (scratch) => tryAll(scratch!))
@@ -93,7 +93,7 @@ function attemptsAt(at: (path: string) => string): { what: string; attempt: () =
  */
 async function removeLeftovers(root: Folder): Promise<void> {
   for (const name of await namesIn(root)) {
-    if (!name.startsWith(PREFIX)) continue
+    if (!name.startsWith(LOCK_PROBE_PREFIX)) continue
     await inFolder(root, name, async (scratch) => {
       if (scratch === null) return
       const names = await namesIn(scratch)

@@ -4,6 +4,7 @@ import { link, lstat, mkdir, open, readFile, readdir, realpath, rm } from 'node:
 import { join } from 'node:path'
 import { z } from 'zod'
 import { HoldfastError } from '../domain/errors.ts'
+import { LOCK_PROBE_PREFIX } from '../domain/repository-layout.ts'
 import { syncFolder, writeDurably } from './durable-files.ts'
 import { errnoOf, onFiles } from './file-errors.ts'
 import { MARKER_FILE, RESERVE_FILE, checkRoot, vmsFolder } from './paths.ts'
@@ -145,6 +146,7 @@ async function writeNew(path: string, content: string): Promise<void> {
 async function refuseForeignFiles(root: string): Promise<void> {
   const names = await readdir(root)
   const ours = (name: string): boolean =>
+  const prefixes = [TEMPORARY_PREFIX, PROBE_PREFIX, LOCK_PROBE_PREFIX]
     name.startsWith(TEMPORARY_PREFIX) || name.startsWith(PROBE_PREFIX) || name === RESERVE_FILE || name === 'lost+found'
   const foreign = names.filter((name) => !ours(name))
   // An empty `vms` is what a crash between the first two steps of `adopt` leaves.

@@ -71,10 +71,6 @@ export function createRepositoryPlaceActivities({
     throw new HoldfastError(code, look.message, { details: { repository_id: record.id } })
   }
 
-  return guarded({
-    async mountRepository(repository: RepositoryRequest): Promise<MountState> {
-      refuseOurMounts(repository, mountsFolder)
-      return repositories.mount(recordOf(repository))
   /** What is promised as immutable must be so where it is from now on. */
   async function requireLockable(repositoryId: string, place: RepositoryRecord): Promise<void> {
     if (!(await findRepository(catalog, repositoryId))?.is_immutable) return
@@ -87,6 +83,10 @@ export function createRepositoryPlaceActivities({
     )
   }
 
+  return guarded({
+    async mountRepository(repository: RepositoryRequest): Promise<MountState> {
+      refuseOurMounts(repository, mountsFolder)
+      return repositories.mount(recordOf(repository))
     },
 
     async unmountRepository({ repository, force }: { repository: RepositoryRequest; force: boolean }): Promise<MountState> {

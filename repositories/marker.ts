@@ -145,9 +145,9 @@ async function writeNew(path: string, content: string): Promise<void> {
 
 async function refuseForeignFiles(root: string): Promise<void> {
   const names = await readdir(root)
-  const ours = (name: string): boolean =>
   const prefixes = [TEMPORARY_PREFIX, PROBE_PREFIX, LOCK_PROBE_PREFIX]
-    name.startsWith(TEMPORARY_PREFIX) || name.startsWith(PROBE_PREFIX) || name === RESERVE_FILE || name === 'lost+found'
+  const ours = (name: string): boolean =>
+    prefixes.some((prefix) => name.startsWith(prefix)) || name === RESERVE_FILE || name === 'lost+found'
   const foreign = names.filter((name) => !ours(name))
   // An empty `vms` is what a crash between the first two steps of `adopt` leaves.
   if (foreign.length === 1 && foreign[0] === 'vms' && (await isEmptyFolder(vmsFolder(root)))) return

@@ -10,6 +10,7 @@ import type { RepositoryRequest } from '../temporal/operations.ts'
 import { enforcementAt } from './backup-locks.ts'
 import { guarded } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
+import { refuseNestedFolders, refuseUnlessUsable } from './place-checks.ts'
 import { lookAt } from './storage-monitoring.ts'
 
 /** Where a repository is to be reached instead. */
@@ -19,7 +20,7 @@ export interface MovedRepository {
 }
 
 export interface RepositoryPlaceActivities {
-  /** Nothing for a folder. `CONNECTION_FAILED`, `REPO_*`. Idempotent. */
+  /** Nothing for a folder, but that a new one is refused where it lies within another's. `CONNECTION_FAILED`, `REPO_*`. Idempotent. */
   mountRepository(repository: RepositoryRequest): Promise<MountState>
 
   /** `REPO_IN_USE` unless `force`. Idempotent. */
@@ -64,7 +65,10 @@ export function createRepositoryPlaceActivities({
   async function probe(repository: RepositoryRequest): Promise<StorageInfo> {
     const record = recordOf(repository)
     const opened = repositories.open(record)
-    if (!(await findRepository(catalog, record.id))) return opened.storage()
+    if (!(await findRepository(catalog, record.id))) {
+      await refuseUnlessUsable(catalog, opened, record.id)
+      return opened.storage()
+    }
     const look = await lookAt(record, () => opened, { deadlineMs: PROBE_DEADLINE_MS })
     if (look.reached) return look.storage
     const code = isErrorCode(look.code) ? look.code : 'INTERNAL'
@@ -86,6 +90,8 @@ export function createRepositoryPlaceActivities({
   return guarded({
     async mountRepository(repository: RepositoryRequest): Promise<MountState> {
       refuseOurMounts(repository, mountsFolder)
+      // Of one that is registered it is too late to say so.
+      if (!(await findRepository(catalog, repository.repositoryId))) await refuseNestedFolders(catalog, repository)
       return repositories.mount(recordOf(repository))
     },
 
@@ -111,6 +117,7 @@ export function createRepositoryPlaceActivities({
 
     async checkMovedRepository({ repository, place }: MovedRepository): Promise<StorageInfo> {
       refuseOurMounts({ ...repository, ...place }, mountsFolder)
+      await refuseNestedFolders(catalog, { ...repository, ...place })
       // A name of its own: the repository goes on working where it is until the other place is known to be good.
       const aside = recordOf({ ...repository, ...place, repositoryId: `${repository.repositoryId}-moved` })
       try {

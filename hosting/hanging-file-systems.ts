@@ -1,4 +1,4 @@
-/** Which folders lie where a system call may never come back. Found out without touching what may hang. */
+/** Where folders really lie, and which lie where a system call may never come back. Found out without touching what may hang. */
 import { lstat, readlink } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { mountOver, readMountInfo, type MountEntry } from '../tools/mount-info.ts'
@@ -9,19 +9,30 @@ const hanging =
 
 /** Of this host's mounts as they are now. */
 export async function mayHang(path: string): Promise<boolean> {
-  return leadsToHanging(await readMountInfo(), path)
+  return (await placeOf(path)).mayHang
+}
+
+export interface PathPlace {
+  /** Where the path leads. Links are read as far as reading is safe; from there on it is as it was given. */
+  path: string
+  mayHang: boolean
+}
+
+/** `realpath` for what may not answer, or not exist. `path`: absolute. */
+export async function placeOf(path: string): Promise<PathPlace> {
+  return follow(await readMountInfo(), path)
 }
 
 const LINKS_MAX = 40
 
 /** Goes along the path name by name, so that each link is read only where reading is safe. */
-async function leadsToHanging(entries: readonly MountEntry[], path: string): Promise<boolean> {
+async function follow(entries: readonly MountEntry[], path: string): Promise<PathPlace> {
   let rest = path.split('/').filter((name) => name !== '')
   let walked = '/'
   for (let links = 0; links <= LINKS_MAX;) {
-    if (isHanging(entries, walked)) return true
+    if (isHanging(entries, walked)) return { path: resolve(walked, ...rest), mayHang: true }
     const [name, ...following] = rest
-    if (name === undefined) return false
+    if (name === undefined) return { path: walked, mayHang: false }
     const target = await linkAt(resolve(walked, name), entries)
     if (target === null) {
       walked = resolve(walked, name)
@@ -37,7 +48,7 @@ async function leadsToHanging(entries: readonly MountEntry[], path: string): Pro
       walked = '/'
     }
   }
-  return false
+  return { path: resolve(path), mayHang: false }
 }
 
 async function linkAt(path: string, entries: readonly MountEntry[]): Promise<string | null> {

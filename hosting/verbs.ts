@@ -45,6 +45,7 @@ export function repositoryRunBy(
     root,
     initialize: () => runner.short('initialize', []),
     readIdentity: () => runner.short('readIdentity', []),
+    checkFree: () => runner.short('checkFree', []),
     clear: () => runner.short('clear', []),
     storage: () => runner.storage(),
     createBackup: (...input) => runner.short('createBackup', input),
@@ -80,6 +81,7 @@ type Table = { [V in Verb]: (work: RunningWork, input: Input<V>, watching: Watch
 const table: Table = {
   initialize: ({ repository }) => repository.initialize(),
   readIdentity: ({ repository }) => repository.readIdentity(),
+  checkFree: ({ repository }) => repository.checkFree(),
   clear: ({ repository }) => repository.clear(),
   storage: ({ repository }) => repository.storage(),
   createBackup: ({ repository }, input) => repository.createBackup(...input),

@@ -10,7 +10,7 @@ import { clearRoot } from './clearing.ts'
 import { syncFolder } from './durable-files.ts'
 import { errnoOf, onFiles } from './file-errors.ts'
 import { explainingLock, mayBeLock, refuseLocked } from './locked-backup.ts'
-import { checkMarker, initializeRoot, readMarkerId } from './marker.ts'
+import { checkMarker, initializeRoot, readMarkerId, refuseForeignFiles } from './marker.ts'
 import { backupFolderOf, backupPaths, checkRoot, vmsFolder } from './paths.ts'
 import type { BackupPaths } from './paths.ts'
 import { checkParent, isSameBackup, prepareForPublication } from './publication.ts'
@@ -40,6 +40,10 @@ export class LocalRepository implements Repository {
 
   readIdentity(): Promise<string | null> {
     return onFiles(this.root, 'read the marker', () => readMarkerId(this.root))
+  }
+
+  checkFree(): Promise<void> {
+    return onFiles(this.root, 'list the folder', () => refuseForeignFiles(this.root))
   }
 
   clear(): Promise<boolean> {

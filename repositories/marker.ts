@@ -143,7 +143,8 @@ async function writeNew(path: string, content: string): Promise<void> {
   }
 }
 
-async function refuseForeignFiles(root: string): Promise<void> {
+/** `REPO_INVALID` for files that are not ours. */
+export async function refuseForeignFiles(root: string): Promise<void> {
   const names = await readdir(root)
   const prefixes = [TEMPORARY_PREFIX, PROBE_PREFIX, LOCK_PROBE_PREFIX]
   const ours = (name: string): boolean =>

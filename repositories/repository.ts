@@ -54,6 +54,9 @@ export interface Repository {
   /** The id of the repository that lies there; `null` when none does. `REPO_INVALID` for a damaged marker, or a format that is not ours. */
   readIdentity(): Promise<string | null>
 
+  /** `REPO_INVALID` where a place that is no repository yet could not become one, because somebody's files are in it. Changes nothing. */
+  checkFree(): Promise<void>
+
   /**
    * Takes back what {@link initialize} made, and returns whether nothing of it is left. While anything is in it, or it is another repository, all
    * stays as it is. Idempotent.

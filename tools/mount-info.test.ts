@@ -15,7 +15,14 @@ describe('what is mounted', () => {
 
   it('is read from every whole line', () => {
     expect(entries.map(({ fileSystem }) => fileSystem)).toEqual(['sysfs', 'ext4', 'nfs4', 'cifs', 'tmpfs', 'fuse.sshfs'])
-    expect(entries[2]).toEqual({ mountPoint: '/srv/a b\tc\\d\ne', fileSystem: 'nfs4', source: '127.0.0.1:/exports/büro' })
+    expect(entries[2]).toEqual({
+      mountPoint: '/srv/a b\tc\\d\ne',
+      fileSystem: 'nfs4',
+      source: '127.0.0.1:/exports/büro',
+      device: '0:50',
+      root: '/',
+    })
+    expect(entries[4]).toMatchObject({ device: '0:52', root: '/sub' })
     expect(entries[3]?.source).toBe('//nas/Our backups')
     expect(entries[5]?.source).toBe('-')
   })

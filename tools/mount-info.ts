@@ -8,6 +8,10 @@ export interface MountEntry {
   fileSystem: string
   /** A device, `server:/export`, `//server/share` … */
   source: string
+  /** Of the file system, as `8:1`: two mounts of one have the same. */
+  device: string
+  /** What of that file system is mounted: `/`, or another folder where a part of it was bound. */
+  root: string
 }
 
 /** All mounts that this process sees, in the order in which they were made: of two at one place, the later one is seen there. */
@@ -20,9 +24,12 @@ export function parseMountInfo(text: string): MountEntry[] {
   return text.split('\n').flatMap((line) => {
     const words = line.split(' ')
     const dash = words.indexOf('-', 6)
-    const [mountPoint, fileSystem, source] = [words[4], words[dash + 1], words[dash + 2]]
-    if (dash === -1 || mountPoint === undefined || fileSystem === undefined || source === undefined) return []
-    return [{ mountPoint: unescape(mountPoint), fileSystem: unescape(fileSystem), source: unescape(source) }]
+    const [, , device, root, mountPoint] = words
+    const [fileSystem, source] = dash === -1 ? [] : words.slice(dash + 1)
+    if (device === undefined || root === undefined || mountPoint === undefined || fileSystem === undefined) return []
+    if (source === undefined) return []
+    const [unescapedRoot, at] = [unescape(root), unescape(mountPoint)]
+    return [{ mountPoint: at, fileSystem: unescape(fileSystem), source: unescape(source), device, root: unescapedRoot }]
   })
 }
 

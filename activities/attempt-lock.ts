@@ -5,12 +5,12 @@
  */
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { realpath } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import type { Server } from 'node:net'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { HoldfastError } from '../domain/errors.ts'
+import { placeOf } from '../hosting/hanging-file-systems.ts'
 
 /** An attempt that was told to stop has that long to write its checkpoint. */
 const PATIENCE_MS = 45_000
@@ -54,8 +54,8 @@ const TARGET_PATIENCE_MS = 2_000
 /** Runs `work` as the only restore to this file on this host, whatever path leads to it. `RESTORE_TARGET_EXISTS` when another one writes to it. */
 export async function holdingTarget<T>(targetPath: string, work: () => Promise<T>, options: LockOptions = {}): Promise<T> {
   const folder = dirname(targetPath)
-  // A folder that is not there is for the restore to refuse.
-  const target = join(await realpath(folder).catch(() => folder), basename(targetPath))
+  // Its links are resolved without touching what may hang; a folder that is not there is for the restore to refuse.
+  const target = join((await placeOf(folder)).path, basename(targetPath))
   const busy = (): HoldfastError =>
     new HoldfastError(
       'RESTORE_TARGET_EXISTS',

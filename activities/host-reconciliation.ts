@@ -18,7 +18,6 @@ import { guarded } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
 import { publishedManifest } from './publication.ts'
 import type { AbandonedWork, Leftover, Repair } from './reconciliation.ts'
-import { discardRestore } from '../disks/restore.ts'
 import { closeUnknownMounts, settleMount } from './restore-mount-repair.ts'
 import { removeDeadRunFolders } from './run-folders.ts'
 import { settleVmRestore } from './vm-restore-repair.ts'
@@ -126,7 +125,7 @@ async function settleRestore(dependencies: HostDependencies, { id: restoreId }: 
   if (ofVm) return settleVmRestore(dependencies, ofVm)
   const restore = await loadRestore(catalog, restoreId)
   if (restore.status !== 'pending' && restore.status !== 'running') return []
-  await holdingRestore(restoreId, () => discardRestore(restore.target_path, restoreId))
+  await holdingRestore(restoreId, () => dependencies.repositories.targets.discardRestore(restore.target_path, restoreId))
   const message = `The workflow of this restore ended without finishing it. ${await describeTarget(restore.target_path)}`
   await endRestore(catalog, { restoreId, state: 'failed', code: 'INTERNAL', message })
   return [{ kind: 'restore', what: `ended restore ${restoreId} as failed: its workflow is gone` }]

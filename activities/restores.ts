@@ -5,8 +5,8 @@ import { loadBackupWork } from '../db/queries/backup-records.ts'
 import { endRestore, insertRestore, loadRestore } from '../db/queries/restore-records.ts'
 import type { RestoreEnd } from '../db/queries/restore-records.ts'
 import { repositoriesOfHost } from '../db/queries/unfinished.ts'
-import { checkRestoreTarget, discardRestore } from '../disks/restore.ts'
 import { HoldfastError } from '../domain/errors.ts'
+import { placeOf } from '../hosting/hanging-file-systems.ts'
 import type { RestoreDiskRequest } from '../temporal/operations.ts'
 import { holdingRestore, holdingTarget } from './attempt-lock.ts'
 import { locateBackup, repositoryRecord } from './backup-location.ts'
@@ -60,17 +60,15 @@ export interface RestoreActivities {
 
 /** Steps of a data host. */
 export function createRestoreActivities(dependencies: HostDependencies): RestoreActivities {
-  const { catalog, repositories, hostId } = dependencies
+  const { catalog, repositories } = dependencies
   const short = guarded({
     async checkRestoreTarget({ targetPath, restoreId }: RestoreDiskRequest): Promise<void> {
-      const rows = await repositoriesOfHost(catalog, hostId)
-      const roots = rows.map((row) => repositories.open(repositoryRecord(row)).root)
-      await checkRestoreTarget(targetPath, restoreId, roots)
+      await repositories.targets.checkRestoreTarget(targetPath, restoreId, await repositoryRoots(dependencies))
     },
 
     async discardRestore(restoreId: string): Promise<void> {
       const { target_path: targetPath } = await loadRestore(catalog, restoreId)
-      await holdingRestore(restoreId, () => discardRestore(targetPath, restoreId))
+      await holdingRestore(restoreId, () => repositories.targets.discardRestore(targetPath, restoreId))
     },
   })
   const long = guardedResumable({
@@ -81,6 +79,16 @@ export function createRestoreActivities(dependencies: HostDependencies): Restore
     },
   })
   return { ...short, ...long }
+}
+
+/** Where nothing but backups may lie: absolute, without links. None of them is touched, because one may hang. */
+export async function repositoryRoots({
+  catalog,
+  repositories,
+  hostId,
+}: Pick<HostDependencies, 'catalog' | 'repositories' | 'hostId'>): Promise<string[]> {
+  const rows = await repositoriesOfHost(catalog, hostId)
+  return Promise.all(rows.map(async (row) => (await placeOf(repositories.open(repositoryRecord(row)).root)).path))
 }
 
 async function restoreOnce(dependencies: HostDependencies, restoreId: string, position: Position): Promise<RestoredDisk> {

@@ -59,7 +59,9 @@ describe('the step', () => {
     // Only what a look uses.
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion
     const open = (): HostedRepository => ({ root: '/srv/repo', storage: async () => storage, ...repository }) as HostedRepository
-    const steps = createLookActivities({ repositories: { open, mount: never, unmount: never, forget: never, close: never } })
+    const targets = { checkRestoreTarget: never, discardRestore: never }
+    const repositories = { open, mount: never, unmount: never, forget: never, close: never, targets }
+    const steps = createLookActivities({ repositories })
     return () => steps.lookAtRepository(record)
   }
 

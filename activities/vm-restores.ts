@@ -4,7 +4,6 @@ import type { Catalog } from '../db/client.ts'
 import { loadBackupWork } from '../db/queries/backup-records.ts'
 import type { BackupWork } from '../db/queries/backup-records.ts'
 import { findSource } from '../db/queries/sources.ts'
-import { repositoriesOfHost } from '../db/queries/unfinished.ts'
 import {
   addRestoreWarning,
   insertVmRestore,
@@ -14,7 +13,6 @@ import {
   noteRestoredVm,
 } from '../db/queries/vm-restore-records.ts'
 import type { VmRestoreRecord } from '../db/queries/vm-restore-records.ts'
-import { checkRestoreTarget, discardRestore } from '../disks/restore.ts'
 import { HoldfastError } from '../domain/errors.ts'
 import type { Manifest } from '../domain/manifest.ts'
 import { diskRestoreId } from '../domain/restore.ts'
@@ -22,10 +20,11 @@ import type { VmTarget } from '../domain/restore.ts'
 import type { PlannedDisk, RestoredVm, VmRestore, VmRestorer } from '../sources/source.ts'
 import type { RestoreVmRequest } from '../temporal/operations.ts'
 import { holdingRestores } from './attempt-lock.ts'
-import { locateBackup, repositoryRecord } from './backup-location.ts'
+import { locateBackup } from './backup-location.ts'
 import { diskOf } from './chain-links.ts'
 import { guarded } from './failure.ts'
 import type { HostDependencies } from './host-dependencies.ts'
+import { repositoryRoots } from './restores.ts'
 
 export interface VmRestoreRecordActivities {
   /** Notes a restore whose targets have been checked, as `running`. Idempotent. */
@@ -75,7 +74,7 @@ export interface VmRestoreActivities {
 
 /** Steps of a data host. */
 export function createVmRestoreActivities(dependencies: HostDependencies): VmRestoreActivities {
-  const { catalog, hostId } = dependencies
+  const { catalog } = dependencies
   return guarded({
     async planVmRestore(request: RestoreVmRequest): Promise<PlannedDisk[]> {
       const { restoreId, backupId, target } = request
@@ -91,10 +90,11 @@ export function createVmRestoreActivities(dependencies: HostDependencies): VmRes
         { ...restoreOf(restoreId, target, work, manifest), disks },
         { signal: cancellationSignal() },
       )
-      const roots = (await repositoriesOfHost(catalog, hostId)).map(
-        (row) => dependencies.repositories.open(repositoryRecord(row)).root,
-      )
-      for (const disk of planned) await checkRestoreTarget(disk.writePath, diskRestoreId(restoreId, disk.index), roots)
+      const roots = await repositoryRoots(dependencies)
+      for (const disk of planned) {
+        const diskId = diskRestoreId(restoreId, disk.index)
+        await dependencies.repositories.targets.checkRestoreTarget(disk.writePath, diskId, roots)
+      }
       return planned
     },
 
@@ -144,7 +144,9 @@ export async function discardVmRestore(
   return holdingRestores(
     restore.disks.map((disk) => disk.id),
     async () => {
-      for (const disk of restore.disks) await discardRestore(disk.target_path, disk.id)
+      for (const disk of restore.disks) {
+        await dependencies.repositories.targets.discardRestore(disk.target_path, disk.id)
+      }
       const { restorer, request } = await readyRestorer(dependencies, restore)
       return restorer.discard(request, { signal: cancellationSignal() })
     },

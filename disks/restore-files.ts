@@ -31,7 +31,7 @@ export function restoreFiles(targetPath: string): RestoreFiles {
 
 /**
  * Checks that restore `restoreId` may write a disk to `targetPath`. Changes nothing.
- * @param repositoryRoots folders in which nothing but backups may lie.
+ * @param repositoryRoots folders in which nothing but backups may lie, without links. They are not touched: one may lie on a share that hangs.
  *
  * `RESTORE_TARGET_INVALID` (not absolute, no such folder, not writable, inside a repository), `RESTORE_TARGET_EXISTS`.
  */
@@ -46,8 +46,7 @@ export async function checkRestoreTarget(
     if (isInside(folder, tree) && !isInside(folder, '/dev/shm')) throw invalidTarget(targetPath, `"${tree}" holds no disks`)
   }
   for (const root of repositoryRoots) {
-    const realRoot = await realpath(root).catch(() => normalize(root))
-    if (isInside(folder, realRoot)) throw invalidTarget(targetPath, `it lies in the repository "${root}"`)
+    if (isInside(folder, root)) throw invalidTarget(targetPath, `it lies in the repository "${root}"`)
   }
   if ((await identityOf(files.target)) !== null) throw targetExists(files.target)
   const journal = await readOwnJournal(files, restoreId)

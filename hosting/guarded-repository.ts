@@ -14,6 +14,8 @@ import type { Input, LongVerb, Output, ShortVerb, VerbRunner, Watching } from '.
 
 export interface GuardedOptions {
   repositoryId: string
+  /** What people read; by default the repository with its id. */
+  name?: string
   root: string
   deadlines: Deadlines
   /** Before each use: mounts what must be mounted. Within its own limits. */
@@ -128,8 +130,8 @@ export class GuardedRepository implements VerbRunner {
     const silence = new Silence({
       deadlines,
       ask: () => process.call('storage', []),
-      onSilent: () => log('warn', `Repository ${repositoryId} does not answer; nothing else is begun there until it does`),
-      onAnswer: () => log('info', `Repository ${repositoryId} answers again`),
+      onSilent: () => log('warn', `${this.#name} does not answer; nothing else is begun there until it does`),
+      onAnswer: () => log('info', `${this.#name} answers again`),
       onGivingUp: (since) => {
         this.end(this.#silent(since))
         this.#options.onGivenUp()
@@ -244,11 +246,15 @@ export class GuardedRepository implements VerbRunner {
     if (this.#worker === worker) this.end(this.#silent(worker.silence.since ?? new Date()))
   }
 
+  get #name(): string {
+    return this.#options.name ?? `Repository ${this.#options.repositoryId}`
+  }
+
   #silent(since: Date): HoldfastError {
     const { repositoryId, root } = this.#options
     return new HoldfastError(
       'REPO_UNAVAILABLE',
-      `Repository ${repositoryId} at ${root} has not answered since ${since.toISOString()}: check the share or its disk. It is tried again.`,
+      `${this.#name} at ${root} has not answered since ${since.toISOString()}: check the share or its disk. It is tried again.`,
       { details: { repository_id: repositoryId, path: root, since: since.toISOString() } },
     )
   }

@@ -32,6 +32,13 @@ export interface DiskWork {
   readonly restoreDiskTo: (request: RestoreRequest, options?: Watched<RestoreProgress>) => Promise<RestoreResult>
 }
 
+/** What else touches where a restore writes: see `checkRestoreTarget` and `discardRestore` of `disks/`. Besides their errors `REPO_UNAVAILABLE`, as everything here. */
+export interface TargetWork {
+  /** `repositoryRoots`: absolute, without links: see `placeOf`. */
+  readonly checkRestoreTarget: (targetPath: string, restoreId: string, repositoryRoots: readonly string[]) => Promise<void>
+  readonly discardRestore: (targetPath: string, restoreId: string) => Promise<void>
+}
+
 /** What is known of a share's mount, from the kernel's list and our own notes. */
 export type MountState =
   | { mounted: false; reason: string | null }
@@ -39,6 +46,7 @@ export type MountState =
 
 /** All repositories of one mover. */
 export interface RepositoryHost {
+  readonly targets: TargetWork
   /** Touches nothing: shares are mounted, and processes started, by the first thing that is asked of it. `REPO_INVALID`. */
   open(record: RepositoryRecord): HostedRepository
   /** Mounts what has a share; nothing for others. `CONNECTION_FAILED`, `REPO_AUTHENTICATION_FAILED`, `REPO_INVALID`. Idempotent. */

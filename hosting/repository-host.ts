@@ -7,9 +7,11 @@ import { settlesWithin, usualDeadlines, type Deadlines } from './deadlines.ts'
 import { GuardedRepository } from './guarded-repository.ts'
 import { mayHang } from './hanging-file-systems.ts'
 import type { HostedRepository, MountState, RepositoryHost } from './hosted-repository.ts'
-import { localDisks } from './local-disks.ts'
+import { localDisks, localTargets } from './local-disks.ts'
+import { RestoreTargets } from './restore-targets.ts'
 import type { ShareDesk } from './share-desk.ts'
-import { repositoryRunBy, runVerb, type VerbRunner } from './verbs.ts'
+import { repositoryRunBy, runVerb } from './verbs.ts'
+import type { Input, LongVerb, Output, VerbRunner, Watching } from './verbs.ts'
 
 export interface RepositoryHostOptions {
   desk: ShareDesk
@@ -31,10 +33,12 @@ const FAREWELL_MS = 500
 export class LocalRepositoryHost implements RepositoryHost {
   readonly #options: Required<RepositoryHostOptions>
   readonly #hosted = new Map<string, Hosted>()
+  readonly targets: RestoreTargets
   #isClosed = false
 
   constructor(options: RepositoryHostOptions) {
     this.#options = { deadlines: usualDeadlines, ...options }
+    this.targets = new RestoreTargets(this.#options)
   }
 
   open(record: RepositoryRecord): HostedRepository {
@@ -75,6 +79,7 @@ export class LocalRepositoryHost implements RepositoryHost {
 
   async close(): Promise<void> {
     this.#isClosed = true
+    this.targets.close()
     await Promise.all([...this.#hosted].map(([id, { guarded }]) => this.#retire(id, guarded)))
   }
 
@@ -128,14 +133,20 @@ export class LocalRepositoryHost implements RepositoryHost {
 
   /** Looked at every time: an administrator may mount something there, or take it away. */
   #runnerOf(record: RepositoryRecord, root: string, { place, guarded }: Hosted): VerbRunner {
-    const here = { repository: repositoryAt(root, record), disks: localDisks }
+    const here = { repository: repositoryAt(root, record), disks: localDisks, targets: localTargets }
     const needsProcess = async (): Promise<boolean> => place.kind === 'share' || mayHang(root)
     return {
       storage: () => needsProcess().then((needs) => (needs ? guarded.storage() : here.repository.storage())),
       short: (verb, input) =>
         needsProcess().then((needs) => (needs ? guarded.short(verb, input) : runVerb(here, verb, input, {}))),
-      long: (verb, input, watching) =>
-        needsProcess().then((needs) => (needs ? guarded.long(verb, input, watching) : runVerb(here, verb, input, watching))),
+      long: <V extends LongVerb>(verb: V, input: Input<V>, watching: Watching<V>) =>
+        needsProcess().then((needs) => {
+          const there = (worker: GuardedRepository): Promise<Output<V>> => worker.long(verb, input, watching)
+          const run = (): Promise<Output<V>> => runVerb(here, verb, input, watching)
+          const [request] = input
+          if (needs) return there(guarded)
+          return 'targetPath' in request ? this.targets.at(request.targetPath, there, run) : run()
+        }),
     }
   }
 }

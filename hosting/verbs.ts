@@ -5,10 +5,10 @@ import type { Progress } from '../domain/progress.ts'
 import type { RepositoryRecord } from '../domain/repository-place.ts'
 import type { StorageInfo } from '../domain/storage.ts'
 import type { Repository } from '../repositories/repository.ts'
-import type { DiskWork, HostedRepository, Watched } from './hosted-repository.ts'
+import type { DiskWork, HostedRepository, TargetWork, Watched } from './hosted-repository.ts'
 
 type AsyncMethods<T> = { [K in keyof T as T[K] extends (...input: never[]) => Promise<unknown> ? K : never]: T[K] }
-type AllVerbs = AsyncMethods<Repository> & DiskWork
+type AllVerbs = AsyncMethods<Repository> & DiskWork & TargetWork
 
 export type Verb = keyof AllVerbs
 /** Takes as long as it takes: it can be cancelled and tells how far it is. */
@@ -74,6 +74,7 @@ function asData(request: TransferRequest): TransferRequest {
 export interface RunningWork {
   repository: Repository
   disks: DiskWork
+  targets: TargetWork
 }
 
 type Table = { [V in Verb]: (work: RunningWork, input: Input<V>, watching: Watching<V>) => Promise<Output<V>> }
@@ -96,6 +97,8 @@ const table: Table = {
   transferDisk: ({ disks }, [request], watching) => disks.transferDisk(request, watching),
   verifyDisk: ({ disks }, [request], watching) => disks.verifyDisk(request, watching),
   restoreDiskTo: ({ disks }, [request], watching) => disks.restoreDiskTo(request, watching),
+  checkRestoreTarget: ({ targets }, input) => targets.checkRestoreTarget(...input),
+  discardRestore: ({ targets }, input) => targets.discardRestore(...input),
 }
 
 /** Runs it here and now. */

@@ -8,6 +8,7 @@ import { createFaultFileSystem, type FaultFileSystem } from '../test/fault-file-
 import { createHoldfastProcesses, type HoldfastProcesses } from '../test/holdfast-processes.ts'
 import { descendantsOf, stillRunning } from '../test/process-tree.ts'
 import { requireTool } from '../test/requires.ts'
+import { restoreWorkflowId } from '../temporal/workflow-ids.ts'
 import { runTool } from '../tools/run-tool.ts'
 
 requireTool('qemu-nbd')
@@ -105,11 +106,16 @@ it('is offline within two periods; lists are quick, and its backup is parked and
   expect(body.alerts).toEqual([])
 }, 150_000)
 
-it('holds neither backups to other repositories nor the end of the mover, and the backup goes on when it is back', async () => {
+it('holds neither backups to other repositories, and restores from them, nor the end of the mover, and the backup goes on when it is back', async () => {
   const { backupId } = await onShare.start({ rateLimitBytesPerSecond: 2 * MIB })
   await onShare.reached(backupId, 2 * MIB)
   await system.setFaults({ hang: true })
-  expect(await local.backUp()).toMatchObject({ status: 'completed' })
+  const elsewhere = await local.backUp()
+  expect(elsewhere).toMatchObject({ status: 'completed' })
+  const restoreId = 'restore-elsewhere'
+  const target = { targetPath: `${holdfast.home}/restored.raw`, targetFormat: 'raw' as const }
+  await holdfast.operations.restoreDisk({ restoreId, backupId: elsewhere.id, diskIndex: 0, ...target })
+  await holdfast.client.workflow.getHandle(restoreWorkflowId(restoreId)).result()
 
   const pid = holdfast.pid('mover')
   const children = await descendantsOf(pid)

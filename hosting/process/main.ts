@@ -6,7 +6,7 @@ import { HoldfastError } from '../../domain/errors.ts'
 import { toPortable } from '../../domain/portable-error.ts'
 import { repositoryAt } from '../../repositories/registry.ts'
 import { measureStorage } from '../../repositories/storage-probe.ts'
-import { localDisks } from '../local-disks.ts'
+import { localDisks, localTargets } from '../local-disks.ts'
 import { runVerb, type Verb } from '../verbs.ts'
 import type { Call, FromProcess, ToProcess } from './messages.ts'
 import { becomeSoleOwner } from './sole-owner.ts'
@@ -17,7 +17,7 @@ if (id === undefined || root === undefined || process.send === undefined) {
 }
 // Whoever asks for the space has a time limit of its own, and must hear when the answer comes after all.
 const repository = Object.assign(repositoryAt(root, { id, type: 'local' }), { storage: () => measureStorage(root) })
-const work = { repository, disks: localDisks }
+const work = { repository, disks: localDisks, targets: localTargets }
 
 // Who stops is told by the mover, when it is done with us. A normal exit would wait for system calls under way, which may never come back.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined)

@@ -16,9 +16,9 @@ import { createTemporaryFolder } from './temporary-folder.ts'
 import { shareCaches } from './shared-caches.ts'
 
 const MIB = 1024 ** 2
-export const DISK_BYTES = 192 * MIB
+export const DISK_BYTES = 64 * MIB
 /** Makes each backup last about eight seconds: progress reaches the catalog up to two seconds late, and a random moment must still fall into the transfer. */
-const RATE_BYTES_PER_SECOND = 24 * MIB
+const RATE_BYTES_PER_SECOND = 8 * MIB
 const started = z.object({ backup_id: z.string() })
 
 export class CrashScenario {

@@ -25,9 +25,9 @@ requireTool('libvirtd')
 requireTool('qemu-system-x86_64')
 
 const MIB = 1024 ** 2
-const DISK_BYTES = 24 * MIB
+const DISK_BYTES = 12 * MIB
 /** A full of both disks takes about six seconds. */
-const slowly = { rateLimitBytesPerSecond: 8 * MIB }
+const slowly = { rateLimitBytesPerSecond: 4 * MIB }
 
 let folder: Awaited<ReturnType<typeof createTemporaryFolder>>
 let libvirt: PrivateLibvirt
@@ -124,7 +124,7 @@ describe('a running domain', () => {
     const full = await vm.backUp({ compression: 'zstd' })
     expect(full).toMatchObject({ status: 'completed', backup_type: 'full', consistency: 'crash', warnings: [] })
     await vm.domain.write(0, 5 * MIB, noise(MIB, 9))
-    await vm.domain.zero(0, 12 * MIB, 2 * MIB)
+    await vm.domain.zero(0, 8 * MIB, 2 * MIB)
     await vm.domain.discard(1, 10 * MIB, MIB)
     const atIncremental = await contents(vm)
     const { backupId } = await vm.start({ backupType: 'incremental' })
@@ -146,7 +146,7 @@ describe('a running domain', () => {
     const before = await contents(vm)
     const { backupId } = await vm.start(slowly)
     await vm.reached(backupId, MIB)
-    await vm.domain.write(0, 16 * MIB, noise(4 * MIB, 7))
+    await vm.domain.write(0, 8 * MIB, noise(4 * MIB, 7))
     await vm.domain.zero(1, 0, 4 * MIB)
     expect(await vm.ended(backupId)).toMatchObject({ status: 'completed' })
     await expectHolds(vm, backupId, before)
@@ -159,8 +159,8 @@ describe('a running domain', () => {
   test('that is cancelled half-way is left as it was found', async () => {
     const vm = await liveVm()
     const full = await vm.backUp()
-    await vm.domain.write(0, 0, noise(16 * MIB, 5))
-    const { backupId } = await vm.start({ backupType: 'incremental', rateLimitBytesPerSecond: 2 * MIB })
+    await vm.domain.write(0, 0, noise(8 * MIB, 5))
+    const { backupId } = await vm.start({ backupType: 'incremental', rateLimitBytesPerSecond: MIB })
     await vm.reached(backupId, 1)
     await holdfast.operations.cancelBackup(vm.vmContextId, backupId)
     expect(await vm.ended(backupId)).toMatchObject({ status: 'cancelled' })
@@ -191,7 +191,7 @@ describe('kill -9', () => {
     const vm = await liveVm()
     const before = await contents(vm)
     const { backupId } = await vm.start(slowly)
-    await vm.reached(backupId, 8 * MIB)
+    await vm.reached(backupId, 4 * MIB)
     const job = await vm.domain.ask('backup-dumpxml')
     await holdfast.kill('mover')
     await vm.domain.write(0, 0, noise(8 * MIB, 3))
@@ -207,7 +207,7 @@ describe('kill -9', () => {
   test('of the mover, and the job ends meanwhile: the backup begins again', async () => {
     const vm = await liveVm()
     const { backupId } = await vm.start(slowly)
-    await vm.reached(backupId, 8 * MIB)
+    await vm.reached(backupId, 4 * MIB)
     await holdfast.kill('mover')
     await vm.domain.ask('domjobabort')
     await vm.domain.write(0, 0, noise(8 * MIB, 3))
@@ -236,7 +236,7 @@ describe('kill -9', () => {
   test('of QEMU during a backup: the backup begins again with the domain as it is now', async () => {
     const vm = await liveVm()
     const { backupId } = await vm.start(slowly)
-    await vm.reached(backupId, 8 * MIB)
+    await vm.reached(backupId, 4 * MIB)
     await vm.domain.crash()
     const content = await contents(vm)
     expect(await vm.ended(backupId)).toMatchObject({ status: 'completed', backup_type: 'full' })
@@ -247,7 +247,7 @@ describe('kill -9', () => {
     const vm = await liveVm()
     const before = await contents(vm)
     const { backupId } = await vm.start(slowly)
-    await vm.reached(backupId, 8 * MIB)
+    await vm.reached(backupId, 4 * MIB)
     await libvirt.restart()
     expect(await vm.ended(backupId)).toMatchObject({ status: 'completed' })
     await expectHolds(vm, backupId, before)

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { HoldfastError } from '../../domain/errors.ts'
+import type { ErrorCode } from '../../domain/errors.ts'
 import { sealCredentials, unsealCredentials } from '../../security/sealed-credentials.ts'
 import type { ChangeRepositoryRequest, Operations } from '../../temporal/operations.ts'
 import { createTestApi } from '../../test/api-app.ts'
@@ -34,7 +35,7 @@ const asked = () =>
   api.operations.calls.map(({ verb, args: [first] }) => ({ verb, ...(first as Partial<ChangeRepositoryRequest>) }))
 const credentials = async () => (await api.catalog.selectFrom('sealed_credentials').select('id').execute()).map(({ id }) => id)
 
-function refusing(verb: keyof Operations, code: 'REPO_BUSY' | 'REPO_IN_USE' | 'CONNECTION_FAILED', details = {}): void {
+function refusing(verb: keyof Operations, code: ErrorCode, details = {}): void {
   const refuse = async () => {
     throw new HoldfastError(code, 'Refused.', { details })
   }
@@ -217,11 +218,14 @@ describe('deleting', () => {
     expect([status, body]).toMatchObject([409, { error_code: 'REPO_IN_USE', backup_count: 42 }])
   })
 
-  test('of a share that does not answer says how it can be done all the same', async () => {
-    refusing('deleteRepository', 'CONNECTION_FAILED')
-    const { status, body } = await remove()
-    expect([status, body.error]).toEqual([422, expect.stringContaining('force=true')])
-  })
+  test.each(['CONNECTION_FAILED', 'REPO_INVALID'] as const)(
+    'of a place that fails with %s says how it can be done',
+    async (code) => {
+      refusing('deleteRepository', code)
+      const { status, body } = await remove()
+      expect([status, body.error]).toEqual([422, expect.stringContaining('force=true')])
+    },
+  )
 })
 
 describe('mounting and unmounting', () => {

@@ -167,7 +167,14 @@ function requireShare(row: BackupRepository): BackupRepository {
   })
 }
 
-const outOfReach = new Set(['REPO_UNAVAILABLE', 'CONNECTION_FAILED', 'REPO_AUTHENTICATION_FAILED', 'MOVER_UNAVAILABLE'])
+/** Its place does not answer, or holds something else by now. */
+const outOfReach = new Set([
+  'REPO_UNAVAILABLE',
+  'REPO_INVALID',
+  'CONNECTION_FAILED',
+  'REPO_AUTHENTICATION_FAILED',
+  'MOVER_UNAVAILABLE',
+])
 
 function advisingForce(error: unknown): never {
   if (!(error instanceof HoldfastError) || !outOfReach.has(error.code)) throw error

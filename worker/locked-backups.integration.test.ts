@@ -1,6 +1,6 @@
 /** Immutable backups through the whole product, on a real file system: locked when published, kept from everybody, looked after, let go. */
 import { existsSync } from 'node:fs'
-import { readFile, readdir, writeFile } from 'node:fs/promises'
+import { readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Selectable } from 'kysely'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
@@ -213,9 +213,25 @@ describe('the attestation', () => {
       settings: { immutability: { ...immutability, retentionPeriodDays: 60 } },
     })
     const until = lockEnd(increment.completed_at!, { retentionPeriodDays: 60 })
-    expect((await holdfast.operations.attestLocks(repositoryOf(vm))).checked).toBe(2)
+    const before = (await rowOf(full.id)).locked_until
+
+    // Without a free block there is no room for a record: that is said, and nothing is claimed.
+    const filler = await ext4.fill()
+    onTestFinished(() => rm(filler, { force: true }))
+    const { broken } = await holdfast.operations.attestLocks(repositoryOf(vm))
+    expect(Object.fromEntries(broken.map(({ backupId, relocked }) => [backupId, relocked]))).toEqual({
+      [full.id]: false,
+      [increment.id]: false,
+    })
+    const [alert] = await openAlerts()
+    expect(alert?.message).toMatch(/could not be locked: ENOSPC.* Remove what keeps them from being locked/)
+    expect(alert?.message, 'nobody did this').not.toContain('who did')
+    expect((await rowOf(full.id)).locked_until).toEqual(before)
+    await rm(filler)
+
+    expect(await holdfast.operations.attestLocks(repositoryOf(vm))).toEqual({ checked: 2, broken: [] })
+    expect(await openAlerts()).toEqual([])
     expect((await rowOf(full.id)).locked_until).toEqual(until)
-    expect((await holdfast.operations.attestLocks(repositoryOf(vm))).broken).toEqual([])
     // Milder rules take nothing back.
     await holdfast.operations.changeRepository({ ...repositoryOf(vm), settings: { immutability } })
     expect((await holdfast.operations.attestLocks(repositoryOf(vm))).broken).toEqual([])

@@ -38,7 +38,7 @@ import { probe } from './probe.ts'
 import { readBackupsRequest, readProbeRequest, readUnlockRequest } from './request.ts'
 import { unlock } from './unlock.ts'
 
-for (const program of ['chattr', 'lsattr', 'mkfs.ext4', 'setpriv']) requireTool(program)
+for (const program of ['chattr', 'lsattr', 'mkfs.ext4', 'setpriv', 'unshare']) requireTool(program)
 
 const FILES = ['disk-0.blocks', 'disk-0.qcow2', 'manifest.json']
 const HOUR_MS = 60 * 60 * 1000
@@ -407,6 +407,28 @@ describe('is not led astray', () => {
       expect(await refusalOf(place, ahead(HOUR_MS)), way).toMatch(/is not a plain file|cannot be opened|is a mount point/)
     }
     expect(await immutableAmong(join(outside, '..'), ['file'])).toEqual(new Set())
+  })
+
+  test('by a file that is mounted over another between its looks, when it runs as docs/operations.md says', async () => {
+    const [place, trap] = [await newBackup(), await newBackup()]
+    await lock(place, ahead(HOUR_MS))
+    await lockEnded(await lockBriefly(trap, locker))
+    // Waits where somebody else is quick: before flags are taken off.
+    const folder = await temporaryFolder()
+    const [waiting, go] = [join(folder, 'waiting'), join(folder, 'go')]
+    const script = `#!/bin/sh\n[ "$1" = +i ] || { : > ${waiting}; while [ ! -e ${go} ]; do sleep 0.05; done; }\nPATH=$REAL_PATH exec chattr "$@"\n`
+    await writeFile(join(folder, 'chattr'), script, { mode: 0o755 })
+    const { PATH = '' } = process.env
+    const slow = ['env', `PATH=${folder}:${PATH}`, `REAL_PATH=${PATH}`]
+    const own = ['unshare', '--mount', '--propagation', 'private', process.execPath, join(import.meta.dirname, 'main.ts')]
+    const unlocked = createLocker([...slow, ...own]).unlock(trap)
+    await expect.poll(() => existsSync(waiting), { timeout: 30_000 }).toBe(true)
+    const over = join(trap.folder, 'manifest.json')
+    await runTool('mount', ['--bind', join(place.folder, 'manifest.json'), over], { timeoutMs: 10_000 })
+    onTestFinished(async () => void (await runTool('umount', [over], { timeoutMs: 10_000 })))
+    await writeFile(go, '')
+    expect(await unlocked).toEqual({ unlocked: true })
+    expect(await lockedFiles(place)).toEqual(['.', ...FILES])
   })
 
   test('by ends that are past, too far away, or no times', async () => {

@@ -1,7 +1,15 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { AlertKind } from './alerts.ts'
-import { DEFAULT_THRESHOLDS, judgeLook, storageAlertKinds, usedInodesPercentage, usedPercentage } from './storage-health.ts'
+import {
+  DEFAULT_THRESHOLDS,
+  healthNow,
+  judgeLook,
+  staleAfterMs,
+  storageAlertKinds,
+  usedInodesPercentage,
+  usedPercentage,
+} from './storage-health.ts'
 import type { EarlierHealth, HealthVerdict, StorageLook, Thresholds } from './storage-health.ts'
 import type { StorageInfo } from './storage.ts'
 
@@ -217,5 +225,34 @@ describe('whatever the looks', () => {
         for (const { kind } of open) expect(storageAlertKinds).toContain(kind)
       }),
     )
+  })
+})
+
+describe('what was found long ago', () => {
+  const lookedAt = new Date('2026-02-01T12:00:00Z')
+  const known = { message: null, since: new Date('2026-01-01T00:00:00Z'), lookedAt, isLeftAlone: false }
+
+  test('is believed for three intervals, and a quarter of an hour at least', () => {
+    expect([5, 300, 3_600].map(staleAfterMs)).toEqual([900_000, 900_000, 10_800_000])
+  })
+
+  test.each(['healthy', 'warning'] as const)('and was %s is unknown now; until then it is what it was', (health) => {
+    expect(healthNow({ ...known, health }, lookedAt)).toMatchObject({ health, message: null })
+    expect(healthNow({ ...known, health }, new Date(lookedAt.getTime() + 1))).toMatchObject({
+      health: 'unknown',
+      message: expect.stringContaining('since 2026-02-01T12:00:00.000Z'),
+      since: lookedAt,
+    })
+  })
+
+  test.each(['critical', 'offline'] as const)('and was %s stays so', (health) => {
+    const found = { ...known, health, message: 'Bad.' }
+    expect(healthNow(found, new Date())).toEqual({ health, message: 'Bad.', since: known.since })
+  })
+
+  test('before anybody looked says nothing, and of a share that is switched off why', () => {
+    const never = { ...known, health: 'unknown' as const, lookedAt: null }
+    expect(healthNow(never, new Date())).toMatchObject({ health: 'unknown', message: null })
+    expect(healthNow({ ...never, isLeftAlone: true }, new Date()).message).toContain('switched off')
   })
 })

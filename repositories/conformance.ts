@@ -58,6 +58,16 @@ function describeInitialization(current: () => Repository, place: () => Reposito
     await expect(other.createBackup(first)).rejects.toMatchObject(code('REPO_INVALID'))
   })
 
+  it("tells whether a place is free, or holds somebody's files, and changes nothing", async () => {
+    const { root } = current()
+    await current().clear()
+    await current().checkFree()
+    expect(await readdir(root)).not.toContain('holdfast-repository.json')
+    await writeFile(join(root, 'holiday.jpg'), 'x')
+    await expect(current().checkFree()).rejects.toMatchObject(code('REPO_INVALID'))
+    expect(await readFile(join(root, 'holiday.jpg'), 'utf8')).toBe('x')
+  })
+
   it('tells its space and that it can be written, and leaves nothing behind', async () => {
     const before = (await readdir(current().root)).sort()
     const storage = await current().storage()

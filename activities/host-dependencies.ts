@@ -34,4 +34,6 @@ export interface HostDependencies {
   checkpointIntervalBytes: number
   /** Begins to take transfers for a repository. Idempotent. */
   attachRepository: (repositoryId: string) => Promise<void>
+  /** Takes none any more. Idempotent. */
+  detachRepository: (repositoryId: string) => Promise<void>
 }

@@ -37,6 +37,7 @@ beforeAll(async () => {
     repositories,
     locker: createLocker(),
     attachRepository,
+    detachRepository: attachRepository,
     mountsFolder,
   })
 })

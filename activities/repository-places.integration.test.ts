@@ -23,9 +23,12 @@ afterAll(() => database?.drop())
 
 let home: string
 let steps: RepositoryPlaceActivities
+/** Ids of repositories for which no transfers are taken any more. */
+let detached: string[]
 beforeEach(async () => {
   await database.catalog.deleteFrom('backup_repositories').execute()
   home = await temporaryFolder()
+  detached = []
   const mountsFolder = join(home, 'mounts')
   const desk = new ShareDesk({ folder: mountsFolder, mounter: createMounter(), passwordOf: async () => '' })
   const repositories = new LocalRepositoryHost({ desk, mountsFolder, log: () => undefined })
@@ -34,6 +37,7 @@ beforeEach(async () => {
     repositories,
     locker: createLocker(),
     attachRepository: async () => undefined,
+    detachRepository: async (repositoryId) => void detached.push(repositoryId),
     mountsFolder,
   })
 })
@@ -74,6 +78,15 @@ test('the empty folder under a disk that is not mounted is no registered reposit
   expect(await readdir(path)).toEqual([])
   const unregistered = { ...repository, repositoryId: 'repo-new', name: 'new' }
   expect(await run(() => steps.probeRepository(unregistered))).toMatchObject({ writable: true })
+})
+
+test('transfers are taken for a repository that is forgotten where it was, and for one that is gone no more', async () => {
+  const repository = await registered('repo-moves', join(home, 'here'))
+  await run(() => steps.forgetRepository(repository))
+  expect(detached).toEqual([])
+  await database.catalog.deleteFrom('backup_repositories').execute()
+  await run(() => steps.forgetRepository(repository))
+  expect(detached).toEqual(['repo-moves'])
 })
 
 describe('a folder that lies in another repository, whatever its path says', () => {

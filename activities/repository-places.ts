@@ -41,7 +41,7 @@ export interface RepositoryPlaceActivities {
   /** Takes back what {@link initializeRepository} made, unless something is in it. Whether nothing of it is left. Idempotent. */
   clearRepository(repository: RepositoryRequest): Promise<boolean>
 
-  /** Unmounts, and ends what works on it. Its files stay. Idempotent. */
+  /** Unmounts, and ends what works on it; that of one that is registered begins again when it is needed. Its files stay. Idempotent. */
   forgetRepository(repository: RepositoryRequest): Promise<void>
 
   /** Begins to take this repository's transfers. Idempotent. */
@@ -51,7 +51,10 @@ export interface RepositoryPlaceActivities {
 /** Mounting is part of it. */
 const PROBE_DEADLINE_MS = 60_000
 
-type Dependencies = Pick<HostDependencies, 'catalog' | 'repositories' | 'locker' | 'attachRepository' | 'mountsFolder'>
+type Dependencies = Pick<
+  HostDependencies,
+  'catalog' | 'repositories' | 'locker' | 'attachRepository' | 'detachRepository' | 'mountsFolder'
+>
 
 /** Steps of a data host. */
 export function createRepositoryPlaceActivities({
@@ -59,6 +62,7 @@ export function createRepositoryPlaceActivities({
   repositories,
   locker,
   attachRepository,
+  detachRepository,
   mountsFolder,
 }: Dependencies): RepositoryPlaceActivities {
   /** A place that nobody registered may hold anything, or nothing. Of others an empty folder shows that the disk is not mounted. */
@@ -138,6 +142,8 @@ export function createRepositoryPlaceActivities({
 
     async forgetRepository(repository: RepositoryRequest): Promise<void> {
       await repositories.forget(recordOf(repository))
+      // One that moves is forgotten where it was, and goes on taking transfers.
+      if (!(await findRepository(catalog, repository.repositoryId))) await detachRepository(repository.repositoryId)
     },
 
     async attachRepository(repositoryId: string): Promise<void> {

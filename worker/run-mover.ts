@@ -99,7 +99,15 @@ async function start({ environment, logger, shutdown, options }: Start): Promise
   // After everything that uses them. Never waits for storage.
   shutdown.add('repositories', () => repositories.close())
   const attachRepository = (id: string): Promise<void> => transfers.attach(id)
-  const dependencies = await hostDependencies({ environment, catalog, progress, repositories, attachRepository })
+  const detachRepository = (id: string): Promise<void> => transfers.detach(id)
+  const dependencies = await hostDependencies({
+    environment,
+    catalog,
+    progress,
+    repositories,
+    attachRepository,
+    detachRepository,
+  })
   const transfers = new TransferWorkers(
     hostId,
     {
@@ -162,7 +170,9 @@ async function lookAgain(environment: Environment, logger: Logger): Promise<void
   }
 }
 
-type Given = Pick<HostDependencies, 'catalog' | 'progress' | 'repositories' | 'attachRepository'> & { environment: Environment }
+type Given = Pick<HostDependencies, 'catalog' | 'progress' | 'repositories' | 'attachRepository' | 'detachRepository'> & {
+  environment: Environment
+}
 
 async function hostDependencies({
   environment,
@@ -170,6 +180,7 @@ async function hostDependencies({
   progress,
   repositories,
   attachRepository,
+  detachRepository,
 }: Given): Promise<HostDependencies> {
   const { hostId, checkpointIntervalMs, checkpointIntervalBytes } = environment
   const { run, keys, mounts: mountsFolder } = homeFolders(environment.home)
@@ -196,6 +207,7 @@ async function hostDependencies({
     checkpointIntervalMs,
     checkpointIntervalBytes,
     attachRepository,
+    detachRepository,
   }
 }
 

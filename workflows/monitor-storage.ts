@@ -6,7 +6,7 @@ import { log, setCurrentDetails } from '@temporalio/workflow'
 import type { RecordedLook, RepositoryOfHost } from '../db/queries/repository-health.ts'
 import type { StorageLook } from '../domain/storage-health.ts'
 import type { OfflineRepository, StorageRefresh } from '../temporal/operations.ts'
-import { controlSteps, lookSteps } from './activity-options.ts'
+import { controlSteps, interactiveHostSteps, lookSteps } from './activity-options.ts'
 import { endingWithCode, failureOf, isCancelled } from './failure.ts'
 
 export interface MonitorStorageInput {
@@ -44,8 +44,20 @@ async function lookAndRecord(
   const look = await lookAt(repository, patience)
   const recorded = await controlSteps().recordLook({ repositoryId: repository.id, look })
   if (recorded) tell(recorded)
+  else if (look.reached || look.code !== 'MOVER_UNAVAILABLE') await leaveBehind(repository, patience.heartbeatTimeoutMs)
   if (look.reached) return null
   return { repositoryId: repository.id, code: look.code, message: look.message }
+}
+
+/** Deleted during the look, which may have mounted it again behind the deletion. What cannot be unmounted now, the mover's next start unmounts. */
+async function leaveBehind({ id, hostId, ...record }: RepositoryOfHost, heartbeatTimeoutMs: number): Promise<void> {
+  const repository = { ...record, repositoryId: id, name: id, hostId }
+  try {
+    await interactiveHostSteps({ hostId, heartbeatTimeoutMs }).forgetRepository(repository)
+  } catch (error) {
+    if (isCancelled(error)) throw error
+    log.warn('A repository that was deleted during a look may still be mounted', { repositoryId: id, error: String(error) })
+  }
 }
 
 /** Where nobody could look, nobody could use it either: the repository is as good as away, and its message says why. */

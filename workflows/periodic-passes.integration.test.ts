@@ -1,4 +1,4 @@
-/** The reconcile pass with steps that are only pretended: what a repository that does not answer keeps waiting, and what it does not. */
+/** Periodic passes with steps that are only pretended: what a repository that does not answer, or is gone, keeps waiting or leaves behind. */
 import { ApplicationFailure } from '@temporalio/common'
 import type { TestWorkflowEnvironment } from '@temporalio/testing'
 import { Worker } from '@temporalio/worker'
@@ -7,7 +7,7 @@ import type { AbandonedWork, Repair } from '../activities/reconciliation.ts'
 import { createSkippingTime, requireTimeSkipping } from '../test/skipping-time.ts'
 import { createTemporaryFolder } from '../test/temporary-folder.ts'
 import { workflowBundle } from '../worker/bundle.ts'
-import { CONTROL_QUEUE, hostQueue } from './task-queues.ts'
+import { CONTROL_QUEUE, hostQueue, lookQueue } from './task-queues.ts'
 
 requireTimeSkipping()
 
@@ -31,6 +31,9 @@ beforeAll(async () => {
     findAbandonedWork: async () => ({ abandoned, hostIds: ['local', 'far'] }),
     removeAbandonedPins: async (): Promise<Repair[]> => (begun.push('pins'), []),
     removeUnusedCredentials: nothing,
+    listRepositoriesToLookAt: async () => ['gone', 'away'].map((id) => ({ id, type: 'nfs', config: {}, hostId: 'local' })),
+    recordLook: async () => null,
+    pruneMonitoring: async () => undefined,
   }
   const host = {
     async settleAbandoned({ id }: { id: string }): Promise<Repair[]> {
@@ -40,11 +43,21 @@ beforeAll(async () => {
     },
     inspectHost: async (hostId: string) => (begun.push(`inspect ${hostId}`), { repairs: [], leftovers: [] }),
     removeSourceOrphans: nothing,
+    forgetRepository: async ({ repositoryId }: { repositoryId: string }) => void begun.push(`forget ${repositoryId}`),
+  }
+  const looks = {
+    lookAtRepository: async ({ id }: { id: string }) => ({
+      reached: false,
+      code: id === 'away' ? 'MOVER_UNAVAILABLE' : 'REPO_UNAVAILABLE',
+      message: '',
+      latencyMs: 1,
+    }),
   }
   const workers = await Promise.all([
     Worker.create({ ...common, taskQueue: CONTROL_QUEUE, workflowBundle: { codePath }, activities: control }),
     Worker.create({ ...common, taskQueue: hostQueue('local'), activities: host }),
     Worker.create({ ...common, taskQueue: hostQueue('far'), activities: host }),
+    Worker.create({ ...common, taskQueue: lookQueue('local'), activities: looks }),
   ])
   const running = workers.map((worker) => worker.run())
   ended.push(async () => {
@@ -99,6 +112,13 @@ test('a repository that refused one is not asked about the others, and what it r
   expect(begun).not.toContain('dead-2')
   expect(found).toContain('well-1')
   expect(found.filter((what) => what.includes('REPO_UNAVAILABLE'))).toHaveLength(1)
+})
+
+test('a look at a repository that was deleted meanwhile leaves nothing mounted', async () => {
+  const input = { moverPatienceMs: 30_000, heartbeatTimeoutMs: 30_000 }
+  const workflowId = `monitor-${++count}`
+  await time.client.workflow.execute('monitorStorage', { workflowId, taskQueue: CONTROL_QUEUE, args: [input] })
+  expect(begun).toEqual(['forget gone'])
 })
 
 test('other failures do not keep a repository from being repaired', async () => {

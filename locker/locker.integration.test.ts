@@ -224,6 +224,22 @@ test('two lockers at a time do not disturb each other', async () => {
   expect(await attest(place, ends[2]!)).toEqual([])
 })
 
+test('on a disk without a free block nothing is locked or claimed to be; with one it is', async () => {
+  const place = await newBackup()
+  const until = ahead(HOUR_MS)
+  const filler = await ext4.fill()
+  onTestFinished(() => rm(filler, { force: true }))
+  expect(await refusalOf(place, until)).toContain('ENOSPC')
+  expect(await lockedFiles(place)).toEqual([])
+  expect(await attest(place, until)).toContain('the folder is not locked')
+  // A record that found no room is none: what is not locked may go.
+  expect(await locker.unlock(place)).toEqual({ unlocked: false })
+  expect(existsSync(recordsOf(place))).toBe(false)
+  await rm(filler)
+  await lock(place, until)
+  expect(await attest(place, until)).toEqual([])
+})
+
 describe('a crash', () => {
   test('while locking leaves a record at most: locking again completes it', async () => {
     const place = await newBackup()

@@ -10,15 +10,13 @@ export interface ShareServer {
   type: 'nfs' | 'cifs'
   /** What a repository's configuration says about the share that can be written, about the one that cannot, and about none at all. */
   config(share: 'backups' | 'readonly' | 'missing'): JsonObject
-  /** Whether a write fails once the server is gone; otherwise its client waits for it. */
-  failsWrites: boolean
   start(): Promise<void>
   /** At once, with all connections; the files stay. */
   stop(): Promise<void>
 }
 
 /** Of the account that may use the SMB shares. */
-export const canary = 'canary, with "quotes" \\ and ünicode'
+export const canary = 'canary, with "quotes" and \\'
 /** On every Debian. */
 export const account = 'backup'
 
@@ -39,7 +37,6 @@ export async function nfsServer(folder: string): Promise<ShareServer> {
   let isFirst = true
   return {
     type: 'nfs',
-    failsWrites: true,
     // Quick to notice a server that is gone, and still patient with a machine that does many things.
     config: (share) => ({ server: '127.0.0.1', export_path: `/${share}`, mount_options: ['vers=4.2', 'timeo=10', 'retrans=1'] }),
     async start() {
@@ -70,7 +67,6 @@ export async function smbServer(folder: string): Promise<ShareServer> {
   let server: RunningTool | null = null
   return {
     type: 'cifs',
-    failsWrites: false,
     config: (share) => ({
       server: '127.0.0.1',
       share_name: share,

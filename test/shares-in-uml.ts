@@ -26,6 +26,7 @@ mkdir -p /var/lib/nfs/rpc_pipefs /var/lib/nfs/v4recovery
 touch /var/lib/nfs/etab /var/lib/nfs/rmtab /var/lib/nfs/xtab
 [ ${kind} = smb ] || mount -t nfsd nfsd /proc/fs/nfsd
 cd ${checkout}
+export NODE_COMPILE_CACHE='${process.env['NODE_COMPILE_CACHE'] ?? ''}'
 '${process.execPath}' test/small-vitest-runner.ts '${results}' '${checkout}/test/real-${kind}-shares.ts'`
   const printed = await runInUml({ script, disks: [], folder, timeoutMs: 300_000, memoryMib: 1024 })
   const lines = (await readFile(results, 'utf8')).trimEnd().split('\n')

@@ -1,5 +1,5 @@
 /** Restores whose target lies where it may hang: on a share of somebody, while the repository itself is well. */
-import { readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
@@ -62,6 +62,15 @@ it('many tries on one that hangs take nothing from this process, and a short tim
   await expect(targets().discardRestore(join(system.folder, 'disk-1.raw'), 'restore-1')).rejects.toMatchObject(unavailable)
   await system.setFaults()
   await expect.poll(() => check('disk-1.raw').catch((error: unknown) => error)).toBeUndefined()
+})
+
+it('a repository that hangs is not touched by the check of a target that lies elsewhere', async () => {
+  await mkdir(join(system.behind, 'repository'))
+  await system.setFaults({ hang: true })
+  const target = join(await temporaryFolder(), 'disk.raw')
+  const began = performance.now()
+  await targets().checkRestoreTarget(target, 'restore-1', [join(system.folder, 'repository')])
+  expect(performance.now() - began).toBeLessThan(1_000)
 })
 
 it('says what it always said where the target answers, and leaves no process', async () => {

@@ -109,6 +109,9 @@ it('is offline within two periods; lists are quick, and its backup is parked and
 it('holds neither backups to other repositories, and restores from them, nor the end of the mover, and the backup goes on when it is back', async () => {
   const { backupId } = await onShare.start({ rateLimitBytesPerSecond: 2 * MIB })
   await onShare.reached(backupId, 2 * MIB)
+  const pid = holdfast.pid('mover')
+  const children = await descendantsOf(pid)
+  expect(children.length).toBeGreaterThan(0)
   await system.setFaults({ hang: true })
   const elsewhere = await local.backUp()
   expect(elsewhere).toMatchObject({ status: 'completed' })
@@ -117,9 +120,6 @@ it('holds neither backups to other repositories, and restores from them, nor the
   await holdfast.operations.restoreDisk({ restoreId, backupId: elsewhere.id, diskIndex: 0, ...target })
   await holdfast.client.workflow.getHandle(restoreWorkflowId(restoreId)).result()
 
-  const pid = holdfast.pid('mover')
-  const children = await descendantsOf(pid)
-  expect(children.length).toBeGreaterThan(0)
   const tookMs = await holdfast.stop('mover')
   expect(tookMs).toBeLessThan(20_000)
   expect(await stateOf(pid)).toBe('')

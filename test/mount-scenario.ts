@@ -19,6 +19,8 @@ export interface MountScenarioOptions {
   /** Of the file on each disk. */
   fileBytes: number
   driver?: DriverName
+  /** Of the repository's folder, somewhere else than with the others. */
+  repositoryPath?: string
 }
 
 export interface MountedDisk {
@@ -84,7 +86,7 @@ export async function createMountScenario(options: MountScenarioOptions): Promis
 /** One backup with all the disks. Returns the SHA-256 of each one's file. */
 async function backUpDisks(
   holdfast: HoldfastProcesses,
-  { disks: count, fileBytes }: MountScenarioOptions,
+  { disks: count, fileBytes, repositoryPath }: MountScenarioOptions,
 ): Promise<{ backupId: string; sums: string[] }> {
   const sums: string[] = []
   const disks: { key: string; label: string; format: string; path: string }[] = []
@@ -96,7 +98,7 @@ async function backUpDisks(
   const vm = { vmContextId: 'ctx-mounts', vmName: 'mounts' }
   const registration = { sourceType: 'disk-image', hostId: 'local', config: { disks } } as const
   await holdfast.operations.registerVm({ contextId: vm.vmContextId, vmName: vm.vmName, ...registration })
-  const repository = await registerRepository(holdfast)
+  const repository = await registerRepository(holdfast, repositoryPath)
   const { backupId } = await stepsOf(holdfast, { ...vm, ...repository }).start()
   // Throws why, if it did not complete.
   await holdfast.client.workflow.getHandle(`vm-chain:${vm.vmContextId}`).result()

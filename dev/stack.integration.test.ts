@@ -5,6 +5,7 @@ import { createConnection } from 'mysql2/promise'
 import { userInfo } from 'node:os'
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest'
 import { createTestDatabase } from '../test/catalog.ts'
+import { shareCaches } from '../test/shared-caches.ts'
 import { createTemporaryFolder, temporaryFolder } from '../test/temporary-folder.ts'
 import { startTool } from '../tools/run-tool.ts'
 import type { RunningTool } from '../tools/run-tool.ts'
@@ -162,6 +163,7 @@ describe('other servers', () => {
     onTestFinished(() => administer(`drop user '${name}'@localhost`))
     const databaseUrl = `mysql://${name}:${secret}@localhost/${name}?socketPath=${encodeURIComponent(inject('mariadbSocket'))}`
     const home = await temporaryFolder()
+    await shareCaches(home)
     const output: string[] = []
     const stack = await startStack({
       home,
@@ -231,6 +233,7 @@ describe('npm start', () => {
 
   test('killed, it takes every process along; started again, it goes on; Ctrl-C ends it in order', async () => {
     const home = join(await temporaryFolder(), 'home')
+    await shareCaches(home)
     const chosen = await ports()
     const first = await start(home, chosen)
     const children = await descendants(first.program.pid)

@@ -3,10 +3,9 @@ import type { WorkflowHandle } from '@temporalio/client'
 import type { TestWorkflowEnvironment } from '@temporalio/testing'
 import { Worker } from '@temporalio/worker'
 import { ApplicationFailure } from '@temporalio/common'
-import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, inject, onTestFinished, test } from 'vitest'
 import { failureOf as rejectionOf } from '../test/failure.ts'
 import { createSkippingTime, requireTimeSkipping } from '../test/skipping-time.ts'
-import { createTemporaryFolder } from '../test/temporary-folder.ts'
 import { createOperations } from '../temporal/client-operations.ts'
 import type { OpenMountRequest, Operations } from '../temporal/operations.ts'
 import { workflowBundle } from '../worker/bundle.ts'
@@ -44,9 +43,8 @@ const ended: (() => Promise<void>)[] = []
 
 beforeAll(async () => {
   time = await createSkippingTime()
-  const folder = await createTemporaryFolder()
   const common = { connection: time.nativeConnection, namespace: time.client.options.namespace }
-  const codePath = await workflowBundle(folder.path)
+  const codePath = await workflowBundle(inject('cacheFolder'))
   const workers = await Promise.all([
     Worker.create({ ...common, taskQueue: CONTROL_QUEUE, workflowBundle: { codePath }, activities: controlSteps() }),
     Worker.create({ ...common, taskQueue: hostQueue('local'), activities: hostSteps() }),
@@ -57,7 +55,6 @@ beforeAll(async () => {
     for (const worker of workers) worker.shutdown()
     await Promise.all(running)
     await time.teardown()
-    await folder.remove()
   })
   operations = createOperations(time.client, { heartbeatTimeoutMs: 30_000, mountDeadlineMs: 20_000, answerDeadlineMs: 20_000 })
 })

@@ -3,10 +3,9 @@ import type { WorkflowHandle } from '@temporalio/client'
 import { ApplicationFailure } from '@temporalio/common'
 import type { TestWorkflowEnvironment } from '@temporalio/testing'
 import { Worker } from '@temporalio/worker'
-import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, inject, onTestFinished, test } from 'vitest'
 import type { ErrorCode, JsonObject } from '../domain/errors.ts'
 import { createSkippingTime, requireTimeSkipping } from '../test/skipping-time.ts'
-import { createTemporaryFolder } from '../test/temporary-folder.ts'
 import { createOperations } from '../temporal/client-operations.ts'
 import { workflowBundle } from '../worker/bundle.ts'
 import { CONTROL_QUEUE, hostQueue, transferQueue } from './task-queues.ts'
@@ -30,9 +29,8 @@ const ended: (() => Promise<void>)[] = []
 
 beforeAll(async () => {
   time = await createSkippingTime()
-  const folder = await createTemporaryFolder()
   const common = { connection: time.nativeConnection, namespace: time.client.options.namespace }
-  const codePath = await workflowBundle(folder.path)
+  const codePath = await workflowBundle(inject('cacheFolder'))
   const control = stepsOf({ recordBackup: { hostId: 'local' }, recordBackupEnd: null, parkBackup: null, unparkBackup: null })
   const host = stepsOf({
     admitBackup: { admission, disks: [{ index: 0, label: 'disk 0', backupType: 'full' }] },
@@ -54,7 +52,6 @@ beforeAll(async () => {
     for (const worker of workers) worker.shutdown()
     await Promise.all(running)
     await time.teardown()
-    await folder.remove()
   })
 })
 afterAll(async () => {

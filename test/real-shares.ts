@@ -21,7 +21,7 @@ import type { SealedShare } from '../repositories/share-mounts.ts'
 import { createMounter } from '../tools/mount.ts'
 import { runTool, startTool } from '../tools/run-tool.ts'
 import { MIB, writeImage } from './disk-backups.ts'
-import { canary, type ShareServer } from './share-servers.ts'
+import { canary, foreigner, type ShareServer } from './share-servers.ts'
 
 /** On a tmpfs: what is written through the host's files is slow. */
 const FOLDER = '/mnt'
@@ -170,6 +170,16 @@ export function describeShares(type: 'nfs' | 'cifs', makeServer: (folder: string
     )
     expect(inspect(failure, { depth: 5 })).not.toContain('canary')
     await desk.release('repo-wrong', { lazy: false })
+  })
+
+  it('may have a password beyond ASCII', async () => {
+    password = foreigner.password
+    // An export of NFS takes no notice of either.
+    const user = type === 'cifs' ? { username: foreigner.username } : {}
+    await desk.mount('repo-foreign', shareOf({ ...server.config('backups'), ...user }))
+    password = canary
+    expect(await desk.state('repo-foreign')).toMatchObject({ mounted: true })
+    await desk.release('repo-foreign', { lazy: false })
   })
 
   it('whose server is gone is unmounted at once all the same', async () => {

@@ -19,6 +19,8 @@ export interface ShareServer {
 export const canary = 'canary, with "quotes" and \\'
 /** On every Debian. */
 export const account = 'backup'
+/** Another one, with a password that this kernel's client sends wrongly when it makes a connection anew: its default character set is not UTF-8. */
+export const foreigner = { username: 'games', password: 'canary, ünicode' }
 
 const LIMIT = { timeoutMs: 30_000 }
 
@@ -63,7 +65,8 @@ export async function smbServer(folder: string): Promise<ShareServer> {
   const settings = join(folder, 'smb.conf')
   for (const name of ['backups', 'readonly', 'state']) await mkdir(join(folder, name), { recursive: true })
   await writeFile(settings, smbSettings(folder, state))
-  await runTool('smbpasswd', ['-c', settings, '-a', '-s', account], { ...LIMIT, input: `${canary}\n${canary}\n` })
+  for (const { username, password } of [{ username: account, password: canary }, foreigner])
+    await runTool('smbpasswd', ['-c', settings, '-a', '-s', username], { ...LIMIT, input: `${password}\n${password}\n` })
   let server: RunningTool | null = null
   return {
     type: 'cifs',
@@ -91,7 +94,7 @@ export async function smbServer(folder: string): Promise<ShareServer> {
 function smbSettings(folder: string, state: string): string {
   const folders = ['private dir', 'state directory', 'cache directory', 'lock directory', 'pid directory', 'ncalrpc dir']
   const share = (name: string, readOnly: 'yes' | 'no'): string =>
-    `[${name}]\npath = ${join(folder, name)}\nread only = ${readOnly}\nvalid users = ${account}\nforce user = root\n`
+    `[${name}]\npath = ${join(folder, name)}\nread only = ${readOnly}\nvalid users = ${account} ${foreigner.username}\nforce user = root\n`
   return `[global]
 server role = standalone server
 interfaces = lo

@@ -51,11 +51,14 @@ export function hostSteps({ hostId, heartbeatTimeoutMs }: HostPatience): Activit
   })
 }
 
-/** Short steps on a data host while a person waits: a host where nothing picks them up within a minute is reported. */
+/**
+ * Short steps on a data host while a person waits. Where nothing picks them up in half a minute, that is reported: with another half for the clean-up, which
+ * waits as long, it is still within what the API waits for an answer.
+ */
 export function interactiveHostSteps({ hostId, heartbeatTimeoutMs }: HostPatience): ActivityInterfaceFor<HostActivities> {
   return proxyActivities<HostActivities>({
     taskQueue: hostQueue(hostId),
-    scheduleToStartTimeout: '60s',
+    scheduleToStartTimeout: '30s',
     startToCloseTimeout: '2m',
     heartbeatTimeout: heartbeatTimeoutMs,
     cancellationType,

@@ -55,7 +55,7 @@ function applicationReport(failure: ApplicationFailure): FailureReport {
 
 function timeoutReport(failure: TimeoutFailure): FailureReport {
   if (failure.timeoutType === 'SCHEDULE_TO_START') {
-    const message = 'No mover took the work within a minute. Check that the mover of this host is running.'
+    const message = 'No mover took the work in time. Check that the mover of this host is running.'
     return { code: 'MOVER_UNAVAILABLE', message, details: {} }
   }
   // A heartbeat or attempt that ran out is retried by its profile; one that gets here has used up its attempts.

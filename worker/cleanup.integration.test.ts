@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { WorkflowFailedError } from '@temporalio/client'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { markForDeletion } from '../db/queries/pins.ts'
@@ -186,14 +187,22 @@ async function startHangingRestore(id: string): Promise<HangingRestore> {
   return { id, targetPath }
 }
 
+/** The mover stands still whenever we look, so that on a busy machine, too, it is not done before we see the program. */
 async function freezeServerOf(backupId: string): Promise<void> {
+  const mover = holdfast.pid('mover')
   for (const deadline = Date.now() + 60_000; Date.now() < deadline;) {
-    for (const pid of await processesNaming(backupId)) {
-      const program = (await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '')).trim()
-      if (program !== 'qemu-nbd') continue
-      process.kill(pid, 'SIGSTOP')
-      return
+    process.kill(mover, 'SIGSTOP')
+    try {
+      for (const pid of await processesNaming(backupId)) {
+        const program = (await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '')).trim()
+        if (program !== 'qemu-nbd') continue
+        process.kill(pid, 'SIGSTOP')
+        return
+      }
+    } finally {
+      process.kill(mover, 'SIGCONT')
     }
+    await delay(20)
   }
   throw new Error(`Nobody served ${backupId} within a minute.`)
 }

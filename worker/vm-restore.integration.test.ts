@@ -132,12 +132,20 @@ async function expectContents(domain: TestDomain, expected: readonly Buffer[]): 
     expect((await domain.content(disk)).equals(content), `disk ${disk}`).toBe(true)
 }
 
-/** Waits until a disk is being written, then kills the mover. */
-async function killWhileWriting(path: string): Promise<void> {
-  await expect
-    .poll(async () => (await readdir(path)).some((name) => name.endsWith('.partial')), { timeout: 60_000, interval: 10 })
-    .toBe(true)
+/** Begins it, and kills the mover while a disk is being written. That stands still whenever we look: on a busy machine it would be done before we see it. */
+async function killedWhileWriting(path: string, request: RestoreVmRequest): Promise<void> {
+  const mover = holdfast.pid('mover')
+  const admitted = holdfast.operations.restoreVm(request)
+  const isWriting = async (): Promise<boolean> => (await readdir(path)).some((name) => name.endsWith('.partial'))
+  const look = async (): Promise<boolean> => {
+    process.kill(mover, 'SIGSTOP')
+    if (await isWriting()) return true
+    process.kill(mover, 'SIGCONT')
+    return false
+  }
+  await expect.poll(look, { timeout: 60_000, interval: 10 }).toBe(true)
   await holdfast.kill('mover')
+  await admitted
 }
 
 describe('as a new VM', () => {
@@ -183,8 +191,7 @@ describe('as a new VM', () => {
     const vm = await backedUpVm(48 * MIB)
     const before = await domains()
     const { request, diskFolder } = await asNew(vm)
-    await holdfast.operations.restoreVm(request)
-    await killWhileWriting(diskFolder)
+    await killedWhileWriting(diskFolder, request)
     await holdfast.operations.cancelRestore(request.restoreId)
     await holdfast.start('mover')
     const row = await ended(request.restoreId)
@@ -200,8 +207,7 @@ describe('as a new VM', () => {
   test('its workflow terminated half-way: reconcile removes what was written', async () => {
     const vm = await backedUpVm(48 * MIB)
     const { request, diskFolder } = await asNew(vm)
-    await holdfast.operations.restoreVm(request)
-    await killWhileWriting(diskFolder)
+    await killedWhileWriting(diskFolder, request)
     await holdfast.client.workflow.getHandle(restoreWorkflowId(request.restoreId)).terminate()
     await holdfast.start('mover')
     await holdfast.client.workflow.execute('reconcile', {
@@ -262,8 +268,7 @@ describe('over the original', () => {
     await fill(vm.domain, 0, changed)
     const before = await readdir(vm.domain.folder)
     const request = overOriginal(vm)
-    await holdfast.operations.restoreVm(request)
-    await killWhileWriting(vm.domain.folder)
+    await killedWhileWriting(vm.domain.folder, request)
     await vm.domain.start()
     await holdfast.start('mover')
     expect(await ended(request.restoreId)).toMatchObject({ status: 'failed', error_code: 'VM_RUNNING' })

@@ -39,6 +39,7 @@ export async function runInUml({ script, disks, folder, timeoutMs, memoryMib = 5
     'rw',
     `init=${init}`,
     `uml_dir=${folder}/uml/`,
+    'pty.legacy_count=0',
   ]
   const drives = disks.map((path, index) => `ubd${index}=${path}`)
   // On one processor, as the readers are: see mounts/user-mode-linux/processors.ts.

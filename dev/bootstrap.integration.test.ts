@@ -1,6 +1,6 @@
 /**
- * The set-up, run for real in a copy of the little that it needs: the script, a package-lock.json without packages, and the Temporal
- * of this checkout. Only "which Debian packages are there" is answered from another place: from an empty dpkg database.
+ * The set-up, run for real in a copy of the little that it needs: the script, a package-lock.json without packages, and what Python
+ * installs of this checkout. Only "which Debian packages are there" is answered from another place: from an empty dpkg database.
  */
 import { chmod, chown, copyFile, cp, mkdir, readFile, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
@@ -30,7 +30,8 @@ async function bareCheckout(): Promise<string> {
   await mkdir(join(folder, '.tools'))
   await copyFile(join(checkout, 'dev/bootstrap.sh'), join(folder, 'dev/bootstrap.sh'))
   await cp(join(checkout, 'dev/toolchain'), join(folder, 'dev/toolchain'), { recursive: true })
-  await symlink(join(checkout, '.tools/temporal'), join(folder, '.tools/temporal'))
+  for (const installed of ['temporal', 'fuse'])
+    await symlink(join(checkout, '.tools', installed), join(folder, '.tools', installed))
   await writeFile(join(folder, 'package.json'), JSON.stringify({ name: 'bare', version: '1.0.0', private: true }))
   await writeLock(folder, {})
   return folder

@@ -96,8 +96,8 @@ function covering(damage: readonly DiskDamage[], kind: DiskDamage['kind'], offse
   return damage.filter((item) => item.kind === kind && item.offsetBytes <= offset && offset < item.offsetBytes + item.lengthBytes)
 }
 
-/** Where QCOW2 keeps its tables, and places in between that nothing refers to. */
-async function tellingOffsets(path: string): Promise<number[]> {
+/** Where QCOW2 keeps its tables, and places in between that nothing refers to. Uncompressed only what differs there: how clusters are found, and content. */
+async function tellingOffsets(path: string, compression: Compression): Promise<number[]> {
   const bytes = await readFile(path)
   const l1 = Number(bytes.readBigUInt64BE(40))
   const refcountTable = Number(bytes.readBigUInt64BE(48))
@@ -123,7 +123,8 @@ async function tellingOffsets(path: string): Promise<number[]> {
     refcountBlock + 9000,
   ]
   const anywhere = Array.from({ length: 8 }, () => randomInt(bytes.length))
-  return [...fixed, l2, l2 + 6, l2 + 9000, bytes.length - 1, ...anywhere].filter((offset) => offset < bytes.length)
+  const offsets = [l2, l2 + 6, l2 + 9000, bytes.length - 1, ...anywhere, ...(compression === 'none' ? [] : fixed)]
+  return offsets.filter((offset) => offset < bytes.length)
 }
 
 describe.each(['zstd', 'none'] as const)('verification of a disk, compression %s', (compression) => {
@@ -143,16 +144,18 @@ describe.each(['zstd', 'none'] as const)('verification of a disk, compression %s
   it('finds one flipped bit anywhere in the QCOW2 file, and says where', async () => {
     const sample = await sampleChain(compression)
     const path = imagePath(sample.full)
-    for (const offset of await tellingOffsets(path)) {
+    for (const offset of await tellingOffsets(path, compression)) {
       const { damage } = await withFlippedBit(path, offset, () => verify(sample, [sample.full]))
       const region = Math.floor(offset / REGION_SIZE_BYTES) * REGION_SIZE_BYTES
       expect(covering(damage, 'file', offset), `offset ${offset}`).toMatchObject([{ offsetBytes: region, file: path }])
     }
     expect((await verify(sample, [sample.full])).damage).toEqual([])
   })
+})
 
+describe('verification of a damaged disk', () => {
   it('finds one flipped bit anywhere in the blocks file', async () => {
-    const sample = await sampleChain(compression)
+    const sample = await sampleChain('zstd')
     const path = blocksPath(sample.newest)
     const { size } = await stat(path)
     const offsets = [
@@ -180,9 +183,7 @@ describe.each(['zstd', 'none'] as const)('verification of a disk, compression %s
       ).not.toEqual([])
     }
   })
-})
 
-describe('verification of a damaged disk', () => {
   it('names the offset on the disk of a block whose data was changed, in the newest file and in a parent', async () => {
     const sample = await sampleChain('none')
     const places: [ChainLink, Buffer, number][] = [
@@ -337,17 +338,19 @@ describe('what is not damage', () => {
 
   it('a server that was killed is a failure that may pass', async () => {
     const sample = await sampleChain('none')
-    const verifying = verify(sample, sample.links)
-    const outcome = verifying.then(
-      () => 'verified',
-      (error: unknown) => error,
-    )
-    for (let servers: number[] = []; servers.length === 0;) {
-      servers = await processesNaming(join(sample.folder, '/'))
-      for (const pid of servers) process.kill(pid, 'SIGKILL')
-      await delay(1)
+    let outcome: unknown = 'verified'
+    // On a busy machine one may be done before its server is found.
+    while (outcome === 'verified') {
+      const stop = new AbortController()
+      const killing = killServers(sample, stop.signal)
+      outcome = await verify(sample, sample.links).then(
+        () => 'verified',
+        (error: unknown) => error,
+      )
+      stop.abort()
+      await killing
     }
-    expect(await outcome).toMatchObject({ name: 'HoldfastError', code: expect.stringMatching(/^(NBD_|TOOL_FAILED)/) })
+    expect(outcome).toMatchObject({ name: 'HoldfastError', code: expect.stringMatching(/^(NBD_|TOOL_FAILED)/) })
   })
 
   it('being stopped leaves nothing running', async () => {
@@ -359,6 +362,23 @@ describe('what is not damage', () => {
     expect(await processesNaming(sample.folder)).toEqual([])
   })
 })
+
+/** Until it has found some. */
+async function killServers({ folder }: Sample, signal: AbortSignal): Promise<void> {
+  for (let servers: number[] = []; servers.length === 0 && !signal.aborted;) {
+    servers = await processesNaming(join(folder, '/'))
+    for (const pid of servers) killIfThere(pid)
+    await delay(1)
+  }
+}
+
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
+}
 
 async function pipeInPlaceOf(path: string): Promise<void> {
   await rm(path)

@@ -24,6 +24,8 @@ export interface GuardedOptions {
   log: (level: 'info' | 'warn', message: string) => void
   /** The storage is given up for now, and its process killed. */
   onGivenUp: () => void
+  /** A transfer could not write what it should. Its process goes on. */
+  onLostWrite?: () => void
 }
 
 /** A process with what is known of its storage. */
@@ -230,6 +232,9 @@ export class GuardedRepository implements VerbRunner {
       return await work
     } catch (error) {
       signal?.throwIfAborted()
+      if (verb === 'transferDisk' && error instanceof HoldfastError && error.code === 'DISK_WRITE_FAILED') {
+        this.#options.onLostWrite?.()
+      }
       return await this.#suspectMount(worker, error)
     } finally {
       clearInterval(watch)

@@ -108,7 +108,7 @@ export class LocalRepositoryHost implements RepositoryHost {
   #guard(record: RepositoryRecord, place: Place): GuardedRepository {
     const { desk, deadlines, log } = this.#options
     const share = place.kind === 'share' ? place.share : null
-    return new GuardedRepository({
+    const guarded: GuardedRepository = new GuardedRepository({
       repositoryId: record.id,
       root: this.#rootOf(record, place),
       deadlines,
@@ -118,7 +118,13 @@ export class LocalRepositoryHost implements RepositoryHost {
         // Mounted anew by whoever comes next: what this one waited for may never come.
         if (share) this.#takeAway(record.id)
       },
+      onLostWrite: () => {
+        // What a client has lost it tells once more to who opens the file next, in the middle of what that one writes, unless the share is mounted
+        // anew before. Others that still work there would lose it from under them.
+        if (share && guarded.users === 1) this.#takeAway(record.id)
+      },
     })
+    return guarded
   }
 
   #takeAway(id: string): void {

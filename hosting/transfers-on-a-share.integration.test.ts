@@ -10,6 +10,7 @@ import { createFaultFileSystem, type Fault, type FaultFileSystem } from '../test
 import { createHostedShares, type HostedShares } from '../test/hosted-shares.ts'
 import { impatientDeadlines } from '../test/impatient-deadlines.ts'
 import { requireTool } from '../test/requires.ts'
+import { mountAt, readMountInfo } from '../tools/mount-info.ts'
 import { temporaryFolder } from '../test/temporary-folder.ts'
 
 requireTool('qemu-nbd')
@@ -141,6 +142,9 @@ describe('a transfer to a share', () => {
     const error = await failureOf(repository.disks.transferDisk(request, { onProgress: fail }))
     expect(error).toMatchObject({ code, retryable })
     await system.setFaults()
+    // What was lost would be told to the next attempt, too.
+    const isMounted = async () => mountAt(await readMountInfo(), repository.root) !== null
+    await expect.poll(isMounted).toBe(code !== 'DISK_WRITE_FAILED')
     expect(await finishAndVerify(request)).toBeGreaterThanOrEqual(2 * MIB)
   })
 })

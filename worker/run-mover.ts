@@ -174,25 +174,17 @@ type Given = Pick<HostDependencies, 'catalog' | 'progress' | 'repositories' | 'a
   environment: Environment
 }
 
-async function hostDependencies({
-  environment,
-  catalog,
-  progress,
-  repositories,
-  attachRepository,
-  detachRepository,
-}: Given): Promise<HostDependencies> {
+async function hostDependencies({ environment, ...given }: Given): Promise<HostDependencies> {
   const { hostId, checkpointIntervalMs, checkpointIntervalBytes } = environment
   const { run, keys, mounts: mountsFolder } = homeFolders(environment.home)
   const runFolder = processRunFolder(run)
-  const sources = { catalog, keysFolder: keys, runFolder }
+  const sources = { catalog: given.catalog, keysFolder: keys, runFolder }
   const mounts = new OpenMounts(environment.mountsMax)
   return {
+    ...given,
     hostId,
-    catalog,
     sourceOf: createSourceFinder(sources),
     openSource: createSourceOpener(sources),
-    repositories,
     mounts,
     openRestoreMount: createMountOpener({
       driver: environment.mountDriver,
@@ -200,14 +192,11 @@ async function hostDependencies({
       cacheFolder: resolve(environment.home, 'cache'),
     }),
     locker: createLocker(environment.lockerCommand ?? undefined),
-    progress,
     mountsFolder,
     runFolder,
     versions: { holdfast: await ownVersion(), qemu: await qemuVersion() },
     checkpointIntervalMs,
     checkpointIntervalBytes,
-    attachRepository,
-    detachRepository,
   }
 }
 

@@ -64,7 +64,8 @@ export class LocalRepositoryHost implements RepositoryHost {
     if (place.kind === 'folder') return notAShare
     if (guarded.users > 0 && !force) throw inUse(record)
     const lazy = force || guarded.isSilent
-    await this.#endProcess(guarded, new HoldfastError('REPO_UNAVAILABLE', `Repository ${record.id} is being unmounted.`))
+    guarded.end(new HoldfastError('REPO_UNAVAILABLE', `Repository ${record.id} is being unmounted.`))
+    await settlesWithin(guarded.gone, FAREWELL_MS)
     await this.#options.desk.release(record.id, { lazy })
     return this.#options.desk.state(record.id)
   }
@@ -85,11 +86,6 @@ export class LocalRepositoryHost implements RepositoryHost {
 
   async #retire(id: string, guarded: GuardedRepository): Promise<void> {
     guarded.retire(closing(id))
-    await settlesWithin(guarded.gone, FAREWELL_MS)
-  }
-
-  async #endProcess(guarded: GuardedRepository, reason: HoldfastError): Promise<void> {
-    guarded.end(reason)
     await settlesWithin(guarded.gone, FAREWELL_MS)
   }
 
